@@ -1,0 +1,1 @@
+"""The floor of the house: mechanisms every room stands on, without a word of PKI or OpenID."""
