@@ -1,0 +1,1 @@
+"""Key custody: keys that sign without leaving their PKCS#11 token."""
