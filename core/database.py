@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -48,6 +48,15 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class _ReadingSession(Session):
+    """A session whose statements stand alone: a row added here would be real at once, whatever came after it."""
+
+    def flush(self, objects: Sequence[object] | None = None) -> None:
+        if self.new or self.dirty or self.deleted:
+            raise RuntimeError("rows are written in a transaction(), not while reading()")
+        super().flush(objects)
+
+
 class Database:
     """Engine and transactions. ``url`` is ``sqlite:///file`` or ``postgresql+psycopg://…``.
 
@@ -72,8 +81,8 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session for reading only: autocommit, so no lock outlives a statement."""
-        with Session(self._reads, expire_on_commit=False, autoflush=False) as session:
+        """A session for reading only: autocommit, so no lock outlives a statement. Flushing a change is refused."""
+        with _ReadingSession(self._reads, expire_on_commit=False, autoflush=False) as session:
             yield session
 
     @contextmanager

@@ -1,0 +1,176 @@
+"""What the certificate authority refuses, one class for each wire code."""
+
+from __future__ import annotations
+
+from core.errors import CodedError, Conflict, NotFound
+
+
+class RefusedByPolicy(CodedError):
+    """A rule forbids it; nothing was done."""
+
+    code = "refused"
+    status = 422
+    exit_code = 3
+
+
+class CsrMalformed(RefusedByPolicy):
+    """The octets are no certification request."""
+
+    code = "csr_malformed"
+    status = 400
+
+
+class ProofOfPossessionFailed(RefusedByPolicy):
+    """The request is not signed by the key it shows (RFC 2986 3)."""
+
+    code = "proof_of_possession_failed"
+
+
+class KeyNotAccepted(RefusedByPolicy):
+    """The public key is not good enough; ``reason`` is the code of ``policies.keys``."""
+
+    code = "key_not_accepted"
+
+
+class SubjectRefused(RefusedByPolicy):
+    """The name does not fit the profile; ``reason`` is the code of ``policies.names``."""
+
+    code = "subject_refused"
+
+
+class EvidenceMissing(RefusedByPolicy):
+    """An application refers to the evidence of identity it rests on."""
+
+    code = "evidence_missing"
+
+
+class ProfileNotOpen(RefusedByPolicy):
+    """Certificates of this profile are not given to applicants."""
+
+    code = "profile_not_open"
+
+
+class ProfileNotFound(NotFound):
+    """There is no such profile."""
+
+    code = "profile_not_found"
+
+
+class ProfileChanged(Conflict):
+    """A profile file differs from what was used under the same version; give it a new version."""
+
+    code = "profile_changed"
+
+
+class ValidityRefused(RefusedByPolicy):
+    """The certificate would outlive its issuer or its profile's limit."""
+
+    code = "validity_refused"
+
+
+class LintRefused(RefusedByPolicy):
+    """A linter found an error in what would have been signed; ``findings`` lists them."""
+
+    code = "lint_refused"
+
+
+class SerialTaken(Conflict):
+    """The issuer has used this serial number before."""
+
+    code = "serial_taken"
+
+
+class IntentSpent(Conflict):
+    """The intent was used, closed or never recorded."""
+
+    code = "intent_spent"
+
+
+class IntentAltered(Conflict):
+    """What is to be signed is not what was linted and recorded."""
+
+    code = "intent_altered"
+
+
+class SignatureRefused(CodedError):
+    """The token's signature does not verify under the issuer's key; nothing was released."""
+
+    code = "signature_refused"
+
+
+class AuthorityNotFound(NotFound):
+    """There is no such issuing authority."""
+
+    code = "authority_not_found"
+
+
+class AuthorityNotInForce(RefusedByPolicy):
+    """The authority is revoked or its certificate has ended: it signs nothing more."""
+
+    code = "authority_not_in_force"
+
+
+class CertificateNotFound(NotFound):
+    """The register knows no such certificate."""
+
+    code = "certificate_not_found"
+
+
+class SerialAmbiguous(Conflict):
+    """Two issuers used this serial number: name the issuer."""
+
+    code = "serial_ambiguous"
+
+
+class ReasonNotAllowed(RefusedByPolicy):
+    """The revocation reason is not one of RFC 5280 5.3.1 that may be given here."""
+
+    code = "reason_not_allowed"
+
+
+class SuspensionNotAllowed(RefusedByPolicy):
+    """Certificates of this profile are revoked, never suspended."""
+
+    code = "suspension_not_allowed"
+
+
+class AlreadyRevoked(Conflict):
+    """Revoked is final; only the reason may be raised to keyCompromise."""
+
+    code = "already_revoked"
+
+
+class NotSuspended(Conflict):
+    """Only a suspended certificate can be resumed."""
+
+    code = "not_suspended"
+
+
+class CrlConflict(Conflict):
+    """Somebody else published this CRL meanwhile."""
+
+    code = "crl_conflict"
+
+
+class CrlRefused(RefusedByPolicy):
+    """The new CRL must not follow the one before it; the old one stays."""
+
+    code = "crl_refused"
+
+
+class CrlNotFound(NotFound):
+    """No CRL was published there yet."""
+
+    code = "crl_not_found"
+
+
+class CeremonyPlanRefused(RefusedByPolicy):
+    """The ceremony file says something that cannot be done."""
+
+    code = "ceremony_plan_refused"
+
+
+class CeremonyHeld(Conflict):
+    """This ceremony was held already, or another one is under way."""
+
+    code = "ceremony_held"

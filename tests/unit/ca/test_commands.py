@@ -1,0 +1,184 @@
+"""``tamga ca``, ``cert`` and ``crl``: what they print, what they do, and their exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ca import errors
+from ca.register import IssuedCertificate
+from cli.ca import ca
+from cli.cert import cert
+from cli.context import Context
+from cli.crl import crl
+from core.errors import CodedError, UsageError
+
+GROUPS = {"ca": ca, "cert": cert, "crl": crl}
+
+
+@pytest.fixture
+def tamga(room):
+    """Runs a command; gives its JSON result, or raises the coded error that decides the exit status."""
+
+    def run(noun: str, *arguments: str, status: int = 0) -> Any:
+        context = Context()
+        context.services = SimpleNamespace(ca=room.parts)  # type: ignore[assignment]
+        outcome = CliRunner().invoke(GROUPS[noun], [*arguments, "--json"], obj=context)
+        if isinstance(outcome.exception, CodedError):
+            raise outcome.exception
+        assert outcome.exit_code == status, outcome.output
+        return json.loads(outcome.stdout)["result"]
+
+    return run
+
+
+@pytest.fixture
+def issued(room, citizen) -> IssuedCertificate:
+    return room.parts.issuance.certify(room.parts.registration.apply(**citizen()), actor="test")
+
+
+@pytest.fixture
+def csr(make_csr, tmp_path: Path) -> str:
+    path = tmp_path / "request.der"
+    path.write_bytes(make_csr(ec.generate_private_key(ec.SECP256R1())))
+    return str(path)
+
+
+def test_a_ceremony_is_shown_without_execute_and_refused_a_second_time(tamga) -> None:
+    shown = tamga("ca", "ceremony")
+    assert shown["executed"] is False and len(shown["steps"]) == 14
+    with pytest.raises(errors.CeremonyHeld) as caught:
+        tamga("ca", "ceremony", "--execute")
+    assert caught.value.exit_code == 5
+
+
+def test_a_ceremony_file_that_is_not_there_is_refused(tamga, tmp_path: Path) -> None:
+    with pytest.raises(errors.CeremonyPlanRefused) as caught:
+        tamga("ca", "ceremony", str(tmp_path / "none.toml"))
+    assert caught.value.exit_code == 3
+
+
+def test_authorities_are_listed_and_shown(tamga) -> None:
+    assert tamga("ca", "list")[0]["slug"] == "root-g1"
+    shown = tamga("ca", "show", "seal-g1")
+    assert shown["chain"] == ["seal-g1", "root-g1"]
+    assert x509.load_pem_x509_certificate(shown["certificate"].encode())
+    with pytest.raises(errors.AuthorityNotFound) as caught:
+        tamga("ca", "show", "nobody-g1")
+    assert caught.value.exit_code == 4
+
+
+def test_a_responder_that_is_young_is_not_renewed(tamga) -> None:
+    assert tamga("ca", "renew-responder") == []
+
+
+def test_a_certificate_is_issued_from_a_request(tamga, room, csr: str, tmp_path: Path) -> None:
+    out = tmp_path / "client.pem"
+    arguments = ["--profile", "tls-client", "--csr", csr, "--evidence", "contract 7", "--holder", "bank-1"]
+    arguments += ["--subject", "O=Хаан Банк", "--subject", "organizationIdentifier=NTRMN-1234567"]
+    arguments += ["--subject", "CN=Хаан Банк", "--san", "URI=https://id.example.mn/clients/bank-1", "--out", str(out)]
+    issued = tamga("cert", "issue", *arguments)
+    assert x509.load_pem_x509_certificate(out.read_bytes()).serial_number == int(issued["serial"], 16)
+    assert room.parts.register.get(issued["id"]).holder == "bank-1"
+    assert tamga("cert", "list", "--holder", "bank-1")[0]["serial"] == issued["serial"]
+
+
+@pytest.mark.parametrize(
+    ("change", "exit_code"),
+    [
+        (["--profile", "no-such"], 4),
+        (["--profile", "root"], 3),
+        (["--subject", "nothing"], 2),
+        (["--csr", "/nowhere"], 2),
+        (["--evidence", ""], 3),
+    ],
+)
+def test_an_issue_that_is_refused_says_why_by_its_status(tamga, csr: str, change: list[str], exit_code: int) -> None:
+    arguments = ["--profile", "citizen-signature", "--csr", csr, "--evidence", "visit", *change]
+    with pytest.raises(CodedError) as caught:
+        tamga("cert", "issue", *arguments)
+    assert caught.value.exit_code == exit_code
+
+
+def test_a_certificate_is_shown_with_its_suspensions(tamga, issued) -> None:
+    assert tamga("cert", "suspend", issued.serial_text)["state"] == "suspended"
+    assert tamga("cert", "resume", issued.serial_text)["state"] == "good"
+    shown = tamga("cert", "show", ":".join(issued.serial_text[i : i + 2] for i in range(0, 36, 2)).upper())
+    assert len(shown["suspensions"]) == 1 and shown["suspensions"][0]["ended_at"]
+    assert shown["subject"].startswith("C=MN, SN=Жамъян")
+    with pytest.raises(errors.CertificateNotFound):
+        tamga("cert", "show", "01")
+    with pytest.raises(UsageError):
+        tamga("cert", "show", "no-serial")
+
+
+def test_a_revocation_stands_in_the_crl_when_the_command_ends(tamga, issued) -> None:
+    revoked = tamga("cert", "revoke", issued.serial_text, "--reason", "keyCompromise")
+    assert (revoked["state"], revoked["reason"], revoked["warning"]) == ("revoked", "keyCompromise", None)
+    listed = tamga("crl", "show", issued.issuer)["revoked"]
+    assert [entry["serial"] for entry in listed] == [issued.serial_text]
+    assert listed[0]["reason"] == "keyCompromise"
+    assert tamga("cert", "revoke", issued.serial_text, "--reason", "keyCompromise")["state"] == "revoked"
+    with pytest.raises(errors.AlreadyRevoked) as caught:
+        tamga("cert", "revoke", issued.serial_text, "--reason", "superseded")
+    assert caught.value.exit_code == 5
+    with pytest.raises(errors.AlreadyRevoked):
+        tamga("cert", "resume", issued.serial_text)
+
+
+def test_a_crl_that_cannot_be_published_does_not_undo_a_revocation(tamga, room, issued, monkeypatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise errors.CrlConflict("somebody else")
+
+    monkeypatch.setattr(room.parts.crls, "publish", broken)
+    revoked = tamga("cert", "revoke", issued.serial_text)
+    assert revoked["state"] == "revoked"
+    assert "crl_conflict" in revoked["warning"]
+
+
+def test_crls_are_published_and_read_from_a_file(tamga, room, monkeypatch, tmp_path: Path) -> None:
+    assert [row["issuer"] for row in tamga("crl", "publish")] == ["root-g1", "citizen-sign-g1", "seal-g1", "service-g1"]
+    assert tamga("crl", "publish", "--due") == []
+    assert tamga("crl", "publish", "--issuer", "seal-g1")[0]["entries"] == 0
+    out = tmp_path / "seal.crl"
+    tamga("crl", "show", "seal-g1", "--out", str(out))
+    assert tamga("crl", "show", str(out))["entries"] == 0
+    out.write_text("no list")
+    with pytest.raises(UsageError):
+        tamga("crl", "show", str(out))
+
+
+def test_one_broken_authority_turns_the_status_and_stops_no_other(tamga, room, monkeypatch) -> None:
+    original = room.parts.crls.publish
+
+    def broken(issuer: str, **arguments: str) -> object:
+        if issuer == "seal-g1":
+            raise errors.SignatureRefused("broken")
+        return original(issuer, **arguments)
+
+    monkeypatch.setattr(room.parts.crls, "publish", broken)
+    rows = tamga("crl", "publish", status=1)
+    assert {row["issuer"]: row["error"] for row in rows}["seal-g1"] == "signature_refused"
+    assert sum(row["error"] is None for row in rows) == 3
+
+
+def test_lines_for_people_name_the_same_facts(room, issued) -> None:
+    context = Context()
+    context.services = SimpleNamespace(ca=room.parts)  # type: ignore[assignment]
+    for group, arguments, expected in (
+        (ca, ["show", "root-g1"], "subject: C=MN, O=Tamga, CN=Tamga Root G1"),
+        (ca, ["list"], "citizen-sign-g1"),
+        (ca, ["ceremony"], "nothing was done; add --execute"),
+        (cert, ["show", issued.serial_text], "state: good"),
+        (cert, ["list"], issued.serial_text),
+        (crl, ["show", "root-g1"], "entries: 0"),
+    ):
+        outcome = CliRunner().invoke(group, arguments, obj=context)
+        assert outcome.exit_code == 0 and expected in outcome.stdout, outcome.output
