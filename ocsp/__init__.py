@@ -1,0 +1,1 @@
+"""The OCSP responder: RFC 6960, answered from the register by delegated responders."""
