@@ -1,0 +1,1 @@
+"""How people prove who they are: one file per method reference value of RFC 8176."""
