@@ -1,0 +1,1 @@
+"""The roof: wiring, front door, joins between rooms, schema history, the pages' base."""

@@ -1,0 +1,1 @@
+"""Where one room's question is answered by another room's book."""

@@ -1,0 +1,1 @@
+"""Commands that administrators, auditors and timers type."""

@@ -1,0 +1,27 @@
+"""Words the audit log uses for what happens in this room."""
+
+from __future__ import annotations
+
+REQUEST_CREATED = "signing:request:created"
+REQUEST_OPENED = "signing:request:opened"
+REQUEST_REVIEWED = "signing:request:reviewed"
+REQUEST_APPROVED = "signing:request:approved"
+REQUEST_SIGNED = "signing:request:signed"
+REQUEST_COLLECTED = "signing:request:collected"
+REQUEST_REJECTED = "signing:request:rejected"
+REQUEST_EXPIRED = "signing:request:expired"
+REQUEST_CANCELLED = "signing:request:cancelled"
+REQUEST_FAILED = "signing:request:failed"
+SIGNATURE_REFUSED = "signing:signature:refused"
+DOCUMENT_DELETED = "signing:document:deleted"
+LOCAL_APPROVED = "signing:local_signature:approved"
+LOCAL_SIGNED = "signing:local_signature:signed"
+
+CREDENTIAL_REQUESTED = "signing:credential:requested"
+CREDENTIAL_CREATED = "signing:credential:created"
+CREDENTIAL_ABANDONED = "signing:credential:abandoned"
+PIN_REFUSED = "signing:pin:refused"
+PIN_LOCKED = "signing:pin:locked"
+PIN_ACCEPTED = "signing:pin:accepted"
+ACTIVATION_TAKEN = "signing:activation:taken"
+INTENT_CLOSED = "signing:intent:closed"

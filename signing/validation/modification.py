@@ -1,0 +1,189 @@
+"""What later revisions did to a signed document: justified additions, or findings with names (S26).
+
+pyHanko's difference rules say which object may change how. Revisions are compared one step at a time and each step
+once, however many signatures look back at it (trap P16); orphaned objects are looked at instead of waved through.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyhanko.pdf_utils import generic
+from pyhanko.pdf_utils.reader import HistoricalResolver, PdfFileReader
+from pyhanko.sign.diff_analysis import (
+    DEFAULT_DIFF_POLICY,
+    ModificationLevel,
+    StandardDiffPolicy,
+    SuspiciousModification,
+)
+from pyhanko.sign.diff_analysis.policies import _find_orphans
+from pyhanko.sign.diff_analysis.rules_api import QualifiedWhitelistRule, ReferenceUpdate
+from pyhanko.sign.fields import FieldMDPSpec, MDPPerm
+
+from signing.pdf_structure import PARSER_FAULTS, entry
+from signing.validation.findings import Finding
+from signing.validation.revocation import is_readable
+
+logging.getLogger("pyhanko.sign.diff_analysis").setLevel(logging.CRITICAL)
+
+
+class ArchivalOrphanRule(QualifiedWhitelistRule):
+    """Objects nothing points to are harmless when they are leftover validation data or file structure (trap P15)."""
+
+    def apply_qualified(
+        self, old: HistoricalResolver, new: HistoricalResolver
+    ) -> Iterable[tuple[ModificationLevel, ReferenceUpdate]]:
+        """Clear the orphans that hold validation data, and only those."""
+        for reference in _find_orphans(new):
+            if _is_validation_data(new(reference)):
+                yield ModificationLevel.LTA_UPDATES, ReferenceUpdate(reference)
+
+
+def _is_validation_data(value: Any) -> bool:
+    if isinstance(value, generic.NullObject):
+        return True
+    if entry(value, "/Type") in ("/XRef", "/ObjStm"):
+        return True  # containers of a revision, not content of their own
+    if not isinstance(value, generic.StreamObject):
+        return entry(value, "/Type") in ("/VRI", "/DSS")
+    return any(is_readable(value.data, kind) for kind in ("certificate", "OCSP", "CRL"))
+
+
+POLICY = StandardDiffPolicy(
+    global_rules=[*DEFAULT_DIFF_POLICY.global_rules, ArchivalOrphanRule()],
+    form_rule=DEFAULT_DIFF_POLICY.form_rule,
+    ignore_orphaned_objects=False,
+)
+
+
+@dataclass(frozen=True)
+class Restrictions:
+    """What a signature allows afterwards: DocMDP's permission and the fields it locks."""
+
+    document: MDPPerm | None = None
+    fields: FieldMDPSpec | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One revision compared with the one before it."""
+
+    level: ModificationLevel
+    fields: frozenset[str]
+    findings: tuple[Finding, ...] = ()
+
+
+class Revisions:
+    """The revisions of one document, each step compared once."""
+
+    def __init__(self, reader: PdfFileReader) -> None:
+        self._reader = reader
+        self._steps: dict[tuple[int, str], Step] = {}
+        self._page_counts: dict[int, int] = {}
+
+    @property
+    def count(self) -> int:
+        """How many revisions there are."""
+        return int(self._reader.xrefs.total_revisions)
+
+    def changes_after(
+        self, revision: int, restrictions: Restrictions, signature_fields: frozenset[str]
+    ) -> Iterator[Finding]:
+        """Findings about everything that came after ``revision``."""
+        for later in range(revision + 1, self.count):
+            step = self._step(later, restrictions)
+            if step.findings:
+                yield from step.findings
+                return  # worse than this it does not get
+            filled = sorted(step.fields - signature_fields)
+            if restrictions.document is not None and step.level.value > restrictions.document.value:
+                yield Finding("DOC_MDP_BREACH", "changed more than the certifying signature allows")
+            elif filled:
+                yield Finding("FORM_FILLED", ", ".join(filled))
+
+    def _step(self, revision: int, restrictions: Restrictions) -> Step:
+        key = (revision, repr(restrictions))
+        if key not in self._steps:
+            self._steps[key] = self._compare(revision, restrictions)
+        return self._steps[key]
+
+    def _compare(self, revision: int, restrictions: Restrictions) -> Step:
+        old = self._reader.get_historical_resolver(revision - 1)
+        new = self._reader.get_historical_resolver(revision)
+        try:
+            result = POLICY.apply(old, new, field_mdp_spec=restrictions.fields, doc_mdp=restrictions.document)
+        except SuspiciousModification as error:
+            return Step(ModificationLevel.OTHER, frozenset(), (self._named(error, old, new, revision),))
+        except PARSER_FAULTS:
+            return Step(
+                ModificationLevel.OTHER,
+                frozenset(),
+                (Finding("UNDEFINED_CHANGE", f"revision {revision + 1} cannot be read"),),
+            )
+        return Step(result.modification_level, frozenset(result.changed_form_fields))
+
+    def _named(
+        self, error: SuspiciousModification, old: HistoricalResolver, new: HistoricalResolver, revision: int
+    ) -> Finding:
+        where = f"revision {revision + 1}"
+        try:
+            before, after = self._pages(old, revision - 1), self._pages(new, revision)
+            if after != before:
+                return Finding("PAGE_ADDED" if after > before else "PAGE_REMOVED", where)
+            if _only_annotations_differ(old, new):
+                return Finding("ANNOTATION_OVER_CONTENT", where)
+        except PARSER_FAULTS:
+            pass
+        locked = "locked" in str(error)
+        return Finding("FIELD_LOCK_BREACH" if locked else "UNDEFINED_CHANGE", where)
+
+    def _pages(self, resolver: HistoricalResolver, revision: int) -> int:
+        if revision not in self._page_counts:
+            self._page_counts[revision] = len(list(_page_references(resolver)))
+        return self._page_counts[revision]
+
+
+def _page_references(resolver: HistoricalResolver) -> Iterator[tuple[int, int]]:
+    waiting, seen = [resolver.root.raw_get("/Pages")], set()
+    while waiting:
+        pointer = waiting.pop()
+        if (pointer.idnum, pointer.generation) in seen:
+            return
+        seen.add((pointer.idnum, pointer.generation))
+        node = resolver.get_object(pointer.reference)
+        if isinstance(node, generic.DictionaryObject) and "/Kids" in node:
+            waiting += [node["/Kids"].raw_get(index) for index in range(len(node["/Kids"]))]
+        else:
+            yield pointer.idnum, pointer.generation
+
+
+def _only_annotations_differ(old: HistoricalResolver, new: HistoricalResolver) -> bool:
+    """Whether everything that changed hangs from pages' /Annots, the document information apart."""
+    pages = set(_page_references(new))
+    information = new.trailer_view.raw_get("/Info") if "/Info" in new.trailer_view else None
+    changed = False
+    for reference in new.explicit_refs_in_revision():  # type: ignore[no-untyped-call]
+        if old.is_ref_unassignable(reference) or reference == getattr(information, "reference", None):
+            continue
+        before, after = old(reference), new(reference)
+        if (reference.idnum, reference.generation) in pages:
+            if not _same_but_annotations(before, after):
+                return False
+        elif not (_is_annotation_list(before) and _is_annotation_list(after)):
+            return False
+        changed = True
+    return changed
+
+
+def _same_but_annotations(before: Any, after: Any) -> bool:
+    one, other = ({key: page.raw_get(key) for key in page if key != "/Annots"} for page in (before, after))
+    return one == other
+
+
+def _is_annotation_list(value: Any) -> bool:
+    return isinstance(value, generic.ArrayObject) and all(
+        entry(listed.get_object(), "/Subtype") is not None for listed in value
+    )
