@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -64,7 +63,7 @@ class Services:
         schema.check(self.database)
         self.keystore.check()
         self.ca.issuance.check_profiles()
-        self.ca.responders.renew_due(actor=ACTOR)
+        self.ca.renewals.renew_due(actor=ACTOR)
         self.ca.crls.publish_all(actor=ACTOR, only_due=True)
 
     def settle(self) -> None:
@@ -84,7 +83,7 @@ class Services:
     def warm_up(self) -> None:
         """Load what the first issuance and the first signature would otherwise wait for."""
         self.ca.linter.warm_up()
-        importlib.import_module("signing.pdf_structure")
+        self.signing.pdf.warm_up()
 
     def root_certificates(self) -> bytes:
         """The roots of this instance, PEM."""
@@ -93,6 +92,7 @@ class Services:
 
     def close(self) -> None:
         """Let go of the database and the token, as before a fork."""
+        self.signing.close()
         self.database.close()
         self.keystore.close()
 
@@ -128,6 +128,7 @@ def build(settings: Settings, *, keystore: Keystore | None = None, clock: Clock 
     anchors = RegisterAnchors(authority.hierarchy)
     documents = signing.parts.assemble(
         settings=settings.signing,
+        base_url=settings.base_url,
         database=database,
         audit=audit,
         clock=clock,
@@ -158,7 +159,6 @@ def with_addresses(settings: Settings) -> Settings:
     return dataclasses.replace(
         settings,
         ca=dataclasses.replace(settings.ca, base_url=plain, service_url=settings.ca.service_url or settings.base_url),
-        signing=dataclasses.replace(settings.signing, base_url=settings.base_url),
     )
 
 

@@ -1,20 +1,22 @@
 """Key ceremonies: one declarative file names every key and certificate that is to be, and is carried out once.
 
 Each step is complete in itself and is passed over when it is done already, so a ceremony that was cut short goes on
-where it stopped. A ceremony that was held is refused, and so is another plan under the same name.
+where it stopped. A ceremony that was held is refused, and so is another plan under the same name. A later ceremony
+builds on what earlier ones made: its issuers stand in the plan or in the hierarchy.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -29,7 +31,7 @@ from ca.registration import Registration, fitted_alternative_names, fitted_subje
 from ca.settings import CaSettings
 from ca.tables import AuthorityRow, CeremonyRow
 from ca.to_be_signed import PublicKey
-from core.audit import AuditLog
+from core.audit import AuditLog, Fact
 from core.clock import Clock
 from core.database import Database
 from core.logs import get_logger
@@ -69,6 +71,15 @@ class CredentialStep:
 
 
 @dataclass(frozen=True)
+class KeyStep:
+    """A key that needs no certificate: the one that signs tokens is known by its place at ``jwks_uri``."""
+
+    label: str
+    key: KeyAlgorithm
+    purpose: KeyPurpose
+
+
+@dataclass(frozen=True)
 class Plan:
     """A checked ceremony file."""
 
@@ -77,6 +88,7 @@ class Plan:
     text: str
     authorities: tuple[AuthorityStep, ...]
     credentials: tuple[CredentialStep, ...]
+    keys: tuple[KeyStep, ...]
 
     @property
     def sha256(self) -> str:
@@ -94,8 +106,19 @@ class Plan:
                 f"credential  {credential.label:<24} {credential.key:<6} {credential.profile}"
                 f" signed by {credential.issuer}: {name}"
             )
+        for key in self.keys:
+            yield f"key         {key.label:<24} {key.key:<6} {key.purpose}"
         for step in self.authorities:
             yield f"crl         {step.slug}"
+
+    def token_keys(self) -> tuple[KeyStep, ...]:
+        """Every key that will be in the token, an authority's under its slug."""
+        signing = KeyPurpose.CERTIFICATE_SIGNING
+        return (
+            *(KeyStep(step.slug, step.key, signing) for step in self.authorities),
+            *(KeyStep(step.label, step.key, step.purpose) for step in self.credentials),
+            *self.keys,
+        )
 
 
 class Ceremony:
@@ -134,7 +157,7 @@ class Ceremony:
             text = (path or DEFAULT_PLAN).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise errors.CeremonyPlanRefused(f"the ceremony file {path} cannot be read") from error
-        return read_plan(text, self._settings)
+        return read_plan(text, self._settings, self._is_established)
 
     def run_default(self, *, actor: str) -> Plan:
         """Hold the ceremony that ships."""
@@ -144,6 +167,7 @@ class Ceremony:
 
     def hold(self, plan: Plan, *, actor: str) -> None:
         """Carry the plan out, or go on with it. Raises CeremonyHeld when it was held already."""
+        self._check_keys(plan)
         self._begin(plan, actor)
         self._linter.warm_up()
         try:
@@ -151,11 +175,22 @@ class Ceremony:
                 self._establish(step, plan, actor)
             for credential in plan.credentials:
                 self._certify(credential, plan, actor)
+            for key in plan.keys:
+                self._key(key.label, key.purpose, key.key)
         except IntegrityError as error:
             raise errors.CeremonyHeld("another process holds this ceremony at the same moment") from error
         for step in plan.authorities:
             self._publish_first_crl(step.slug, actor)
         self._end(plan, actor)
+
+    def _check_keys(self, plan: Plan) -> None:
+        """A key that is there already, from this ceremony or an earlier one, must be what the plan says."""
+        keys = self._keystore.keys()
+        there = {key.label: (key.purpose, key.algorithm) for key in keys}
+        for step in plan.token_keys():
+            wanted = (step.purpose, step.key)
+            if there.get(step.label, wanted) != wanted:
+                raise errors.CeremonyPlanRefused(f"the token holds another kind of key under the name {step.label}")
 
     def _begin(self, plan: Plan, actor: str) -> None:
         with self._database.transaction() as session:
@@ -181,7 +216,7 @@ class Ceremony:
         self._audit.append(session, events.CEREMONY_BEGUN, actor=actor, subject=plan.name, facts=facts)
 
     def _establish(self, step: AuthorityStep, plan: Plan, actor: str) -> None:
-        if any(authority.slug == step.slug for authority in self._hierarchy.authorities()):
+        if self._is_established(step.slug):
             return
         public_key = self._key(step.slug, KeyPurpose.CERTIFICATE_SIGNING, step.key)
         application = self._registration.own(
@@ -191,14 +226,15 @@ class Ceremony:
             subject=dict(step.subject),
             evidence=f"ceremony:{plan.name}",
         )
-        signer = self._signer(step, public_key)
-        intent = self._issuance.prepare_under(signer, application, actor=actor)
+        if step.issuer == step.slug:
+            root = Signer.new_root(step.slug, public_key, names.encode_name(step.subject))
+            intent = self._issuance.prepare_under(root, application, actor=actor)
+        else:
+            intent = self._issuance.prepare(application, actor=actor, issuer=step.issuer)
         self._issuance.issue(intent, actor=actor, entering=partial(self._enter_authority, step, actor))
 
-    def _signer(self, step: AuthorityStep, public_key: PublicKey) -> Signer:
-        if step.issuer != step.slug:
-            return Signer.of(self._hierarchy.authority(step.issuer))
-        return Signer.new_root(step.slug, public_key, names.encode_name(step.subject))
+    def _is_established(self, slug: str) -> bool:
+        return any(authority.slug == slug for authority in self._hierarchy.authorities())
 
     def _enter_authority(
         self, step: AuthorityStep, actor: str, session: Session, certificate: IssuedCertificate
@@ -246,13 +282,25 @@ class Ceremony:
         with self._database.transaction() as session:
             row = session.get_one(CeremonyRow, plan.name)
             row.held_at = self._clock()
-            facts = {"plan_sha256": plan.sha256, "authorities": [step.slug for step in plan.authorities]}
+            facts: dict[str, Fact] = {
+                "plan_sha256": plan.sha256,
+                "authorities": [step.slug for step in plan.authorities],
+                "keys": [f"{step.label} {self._spki_sha256(step.label)}" for step in plan.keys],
+            }
             self._audit.append(session, events.CEREMONY_HELD, actor=actor, subject=plan.name, facts=facts)
         log.info("ceremony_held", ceremony=plan.name)
 
+    def _spki_sha256(self, label: str) -> str:
+        # A certificate's key is on record with the certificate; this is the record of one without.
+        public_key = self._keystore.key(label).public_key()
+        return hashlib.sha256(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
-def read_plan(text: str, settings: CaSettings) -> Plan:
-    """A ceremony file as a plan, its names checked against the profiles. Raises CeremonyPlanRefused."""
+
+def read_plan(text: str, settings: CaSettings, is_established: Callable[[str], bool] = lambda _slug: False) -> Plan:
+    """A ceremony file as a plan, its names checked against the profiles. Raises CeremonyPlanRefused.
+
+    ``is_established`` says whether there is an authority of that slug, from an earlier ceremony.
+    """
     try:
         document = tomllib.loads(text)
         if document["kind"] != "hierarchy" or not document["policy_url"]:
@@ -263,8 +311,9 @@ def read_plan(text: str, settings: CaSettings) -> Plan:
             name=document["name"],
             policy_url=document["policy_url"],
             text=text,
-            authorities=tuple(_authority_step(item, organisation) for item in document["authority"]),
+            authorities=tuple(_authority_step(item, organisation) for item in document.get("authority", ())),
             credentials=tuple(_credential_step(item, organisation, words) for item in document.get("credential", ())),
+            keys=tuple(_key_step(item) for item in document.get("key", ())),
         )
     except errors.RefusedByPolicy as refusal:
         raise errors.CeremonyPlanRefused(f"the ceremony file is refused: {refusal.detail}") from refusal
@@ -272,7 +321,8 @@ def read_plan(text: str, settings: CaSettings) -> Plan:
         raise errors.CeremonyPlanRefused(error.detail) from error
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise errors.CeremonyPlanRefused(f"the ceremony file is malformed: {error}") from error
-    _check_order(plan)
+    _check_labels(plan)
+    _check_order(plan, is_established)
     return plan
 
 
@@ -308,6 +358,13 @@ def _credential_step(
     )
 
 
+def _key_step(item: Mapping[str, Any]) -> KeyStep:
+    step = KeyStep(item["label"], KeyAlgorithm(item["key"]), KeyPurpose(item["purpose"]))
+    if step.purpose is not KeyPurpose.TOKEN_SIGNING:
+        raise errors.CeremonyPlanRefused(f"{step.label}: only a key that signs tokens goes without a certificate")
+    return step
+
+
 def _subject(item: Mapping[str, Any], organisation: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The step's own attributes over those of the organisation that the profile takes."""
     profile = known_profile(item["profile"])
@@ -315,12 +372,20 @@ def _subject(item: Mapping[str, Any], organisation: Mapping[str, str]) -> tuple[
     return fitted_subject(profile, {**shared, **item["subject"]})
 
 
-def _check_order(plan: Plan) -> None:
+def _check_labels(plan: Plan) -> None:
+    labels = [step.label for step in plan.token_keys()]
+    if not labels:
+        raise errors.CeremonyPlanRefused("the ceremony file makes nothing")
+    if len(set(labels)) < len(labels):
+        raise errors.CeremonyPlanRefused("two steps of the ceremony file make a key of the same name")
+
+
+def _check_order(plan: Plan, is_established: Callable[[str], bool]) -> None:
     known: set[str] = set()
     for step in plan.authorities:
-        if step.issuer not in known | {step.slug}:
-            raise errors.CeremonyPlanRefused(f"{step.slug} stands before {step.issuer}, which signs it")
+        if step.issuer not in known | {step.slug} and not is_established(step.issuer):
+            raise errors.CeremonyPlanRefused(f"{step.issuer}, which signs {step.slug}, does not stand before it")
         known.add(step.slug)
     for credential in plan.credentials:
-        if credential.issuer not in known:
-            raise errors.CeremonyPlanRefused(f"{credential.issuer}, which signs {credential.label}, is not in the plan")
+        if credential.issuer not in known and not is_established(credential.issuer):
+            raise errors.CeremonyPlanRefused(f"there is no authority {credential.issuer} to sign {credential.label}")

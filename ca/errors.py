@@ -110,6 +110,12 @@ class AuthorityNotInForce(RefusedByPolicy):
     code = "authority_not_in_force"
 
 
+class RekeyAfterRevocation(RefusedByPolicy):
+    """What was revoked is not replaced as a matter of routine (RFC 3647 3.3.2)."""
+
+    code = "rekey_after_revocation"
+
+
 class CertificateNotFound(NotFound):
     """The register knows no such certificate."""
 

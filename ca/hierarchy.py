@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 
 from cryptography import x509
@@ -23,6 +23,7 @@ from policies import names
 # RFC 6960 4.1.1 lets the asker choose; these four are answered.
 CERT_ID_HASHES = ("sha1", "sha256", "sha384", "sha512")
 RESPONDER_PROFILES = ("ocsp-responder", "ocsp-responder-root")
+UNIT_PROFILE = "tsa"
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,7 @@ class Hierarchy:
 
     def time_stamping_unit(self) -> Credential:
         """The newest time-stamping unit that may sign now. Raises CertificateNotFound."""
-        return self._credential(("tsa",), None)
-
-    def token_signing(self) -> Credential:
-        """The newest token-signing credential that may sign now. Raises CertificateNotFound."""
-        return self._credential(("token-signing",), None)
+        return self._credential((UNIT_PROFILE,), None)
 
     def _credential(self, profiles: tuple[str, ...], issuer: str | None) -> Credential:
         now = self._clock()
@@ -164,13 +161,15 @@ class Hierarchy:
             return Credential(row.key_label, issued(row))
 
 
-def usage_ends(credential: Credential) -> datetime:
-    """When the credential's key stops signing: privateKeyUsagePeriod, or the certificate's end."""
+def usage_ends(certificate: IssuedCertificate) -> datetime:
+    """When the certificate's key stops signing: privateKeyUsagePeriod, or the certificate's end. Aware UTC."""
     try:
-        period = credential.certificate.certificate.extensions.get_extension_for_class(x509.PrivateKeyUsagePeriod)
+        period = certificate.certificate.extensions.get_extension_for_class(x509.PrivateKeyUsagePeriod).value
     except x509.ExtensionNotFound:
-        return credential.certificate.not_after
-    return period.value.not_after or credential.certificate.not_after
+        return certificate.not_after
+    if period.not_after is None:
+        return certificate.not_after
+    return min(period.not_after.replace(tzinfo=UTC), certificate.not_after)
 
 
 def key_bits(key: PublicKey) -> bytes:

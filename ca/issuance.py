@@ -131,7 +131,7 @@ class Issuance:
         authority = (
             self._hierarchy.authority(issuer) if issuer else self._hierarchy.for_purpose(application.profile.issuer)
         )
-        self._check_in_force(authority)
+        self.check_in_force(authority)
         return self.prepare_under(Signer.of(authority), application, actor=actor)
 
     def prepare_under(
@@ -169,7 +169,8 @@ class Issuance:
                 entering(session, certificate)
         return certificate
 
-    def _check_in_force(self, authority: Authority) -> None:
+    def check_in_force(self, authority: Authority) -> None:
+        """Whether the authority and all above it stand. Raises AuthorityNotInForce."""
         for above in self._hierarchy.chain(authority.slug):
             status = self._register.status(above.issuer, above.certificate.serial_number)
             if status is None or status.state is not State.GOOD:

@@ -12,7 +12,7 @@ from ca.linting import Linter
 from ca.recovery import Recovery
 from ca.register import Register
 from ca.registration import Registration
-from ca.responders import Responders
+from ca.renewal import Renewals
 from ca.revocation import Revocation
 from ca.settings import CaSettings
 from core.audit import AuditLog
@@ -35,7 +35,7 @@ class Parts:
     recovery: Recovery
     revocation: Revocation
     crls: Crls
-    responders: Responders
+    renewals: Renewals
     ceremony: Ceremony
 
 
@@ -83,8 +83,7 @@ def assemble(
         recovery=Recovery(settings=settings, database=database, audit=audit, clock=clock),
         revocation=Revocation(database=database, audit=audit, clock=clock),
         crls=crls,
-        responders=Responders(
-            settings=settings,
+        renewals=Renewals(
             clock=clock,
             keystore=keystore,
             hierarchy=hierarchy,

@@ -15,7 +15,7 @@ class CaSettings:
     (RFC 5280 8). Addresses live as long as the certificates: changing this means a new generation of CAs."""
 
     service_url: str = ""
-    """The OpenID issuer that the token-signing certificate names; empty means ``base_url``."""
+    """The OpenID issuer that a ceremony file may name as ``{issuer}`` and ``{host}``; empty means ``base_url``."""
 
     country: str = "MN"
     """C of every subject, and the country in identifiers of EN 319 412-1."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.context import Context, command_options
+from core.errors import CodedError
 
 if TYPE_CHECKING:
     from ca.hierarchy import Authority
-    from ca.register import IssuedCertificate
+    from ca.renewal import ShortLived
+
+NEGATIVE = 1
 
 
 @click.group()
@@ -77,19 +81,50 @@ def show(context: Context, slug: str) -> None:
     context.emit(result, "\n".join([*lines, f"chain: {' <- '.join(result['chain'])}", result["certificate"]]))
 
 
-@ca.command(name="renew-responder")
-@click.argument("slug", required=False)
+@ca.command()
+@click.argument("name", required=False)
+@click.option("--execute", is_flag=True, help="Renew; without it is only shown what would be.")
 @command_options
-def renew_responder(context: Context, slug: str | None) -> None:
-    """Give the authority SLUG a new OCSP responder; without SLUG every issuing authority whose responder is due."""
-    responders = context.services.ca.responders
-    if slug:
-        context.services.ca.hierarchy.authority(slug)
-        renewed: tuple[IssuedCertificate, ...] = (responders.renew(slug, actor=operator()),)
-    else:
-        renewed = responders.renew_due(actor=operator())
-    rows = [{"issuer": c.issuer, "serial": c.serial_text, "not_after": stamp(c.not_after)} for c in renewed]
-    context.emit_lines(rows, ("issuer", "serial", "not_after"))
+def renew(context: Context, name: str | None, execute: bool) -> None:
+    """Replace OCSP responders and the time-stamping unit before their keys stop signing.
+
+    NAME is a key's label without its number, such as ocsp-root-g1 or tsa: that one is renewed now, due or not.
+    Without NAME all that is due is renewed, except what a root signs. One failure stops no other; the status is then 1.
+    """
+    rows = _renewed(context, name) if execute else _renewable(context, name)
+    context.emit_lines(rows, ("name", "key_label", "issuer", "serial", "state", "signs_until", "due", "error"))
+    if any(row["error"] for row in rows):
+        sys.exit(NEGATIVE)
+
+
+def _renewable(context: Context, name: str | None) -> list[dict[str, Any]]:
+    renewals = context.services.ca.renewals
+    found = (renewals.of_name(name),) if name else renewals.short_lived()
+    return [_short_lived_row(one, due=renewals.is_due(one)) for one in found]
+
+
+def _renewed(context: Context, name: str | None) -> list[dict[str, Any]]:
+    renewals = context.services.ca.renewals
+    if name:
+        return [_short_lived_row(renewals.renew(name, actor=operator()), due=False)]
+    return [
+        {"name": each, "error": result.code} if isinstance(result, CodedError) else _short_lived_row(result, due=False)
+        for each, result in renewals.renew_due(actor=operator())
+    ]
+
+
+def _short_lived_row(one: ShortLived, *, due: bool) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "key_label": one.key_label,
+        "issuer": one.certificate.issuer,
+        "serial": one.certificate.serial_text,
+        "state": str(one.certificate.status.state),
+        "signs_until": stamp(one.signs_until),
+        "renew_from": stamp(one.renew_from),
+        "due": due,
+        "error": None,
+    }
 
 
 def operator() -> str:

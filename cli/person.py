@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.ca import operator
+from cli.ca import operator, stamp
 from cli.context import Context, command_options, read_secret
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def list_people(context: Context, /) -> None:
 @click.argument("who")
 @command_options
 def show(context: Context, /, who: str) -> None:
-    """One person, by id or user name."""
+    """One person, by id or user name, with the signing credentials that ``tamga sign`` takes."""
     from sso.errors import PersonNotFound
 
     people = context.services.sso.people
@@ -75,7 +75,24 @@ def show(context: Context, /, who: str) -> None:
     except PersonNotFound:
         found = people.by_username(who)
     row = _row(found)
-    context.emit(row, "\n".join(f"{name}: {value}" for name, value in row.items()))
+    credentials = _credentials(context, found.id)
+    lines = [f"{name}: {value}" for name, value in row.items()]
+    lines += [f"credential: {each['id']}  {each['certificate_serial']}  {each['state']}" for each in credentials]
+    context.emit({**row, "credentials": credentials}, "\n".join(lines))
+
+
+def _credentials(context: Context, person_id: str) -> list[dict[str, Any]]:
+    """The person's signing credentials, newest first, as they stand now."""
+    credentials = context.services.signing.credentials
+    return [
+        {
+            "id": each.id,
+            "certificate_serial": each.certificate_serial,
+            "state": str(credentials.standing(each)),
+            "not_after": stamp(each.not_after),
+        }
+        for each in credentials.of_person(person_id)
+    ]
 
 
 def _row(person: Person) -> dict[str, Any]:

@@ -83,7 +83,8 @@ def bank_key(seeds: Seeds) -> ec.EllipticCurvePrivateKey:
 def _person(services: Services, username: str, given_name: str, family_name: str, civil_id: str) -> DemoPerson:
     from sso.people import NewPerson
 
-    password, pin = secrets.token_urlsafe(12), "".join(secrets.choice("0123456789") for _ in range(8))
+    # Seven digits never look like somebody's birthday, which signing would refuse.
+    password, pin = secrets.token_urlsafe(12), "".join(secrets.choice("0123456789") for _ in range(7))
     new = NewPerson(username, given_name, family_name, civil_id, password)
     enrolled = services.sso.people.create(new, actor=ACTOR, totp=True)
     secret = base64.b32encode(enrolled.totp_secret or b"").decode()

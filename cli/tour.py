@@ -319,10 +319,11 @@ class Tour:
         )
         _check(answer.status == 200, f"the validation was answered {answer.status}: {_brief(answer.data)}")
         report = answer.json()
-        indications = [signature["indication"] for signature in report["signatures"]]
-        _check(indications and set(indications) == {"TOTAL-PASSED"}, f"the verdict is {indications}")
-        said = [(one["signer"]["display_name"], one["indication"], one["level"]) for one in report["signatures"]]
-        return "; ".join(" ".join(words) for words in said)
+        signatures = report["signatures"]  # the document may have come with signatures of others, known or not
+        ours = [one for one in signatures if (one["signer"] or {}).get("certificate_serial") == self._story.serial]
+        _check(ours, "the citizen's signature is not in the report")
+        _check(ours[-1]["indication"] == "TOTAL-PASSED", f"the verdict is {ours[-1]['indication']}")
+        return f"{ours[-1]['signer']['display_name']}: TOTAL-PASSED, level {ours[-1]['level']}"
 
     # -- revocation ------------------------------------------------------------------------------------------------
 

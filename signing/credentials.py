@@ -201,16 +201,24 @@ class Credentials:
                     session, events.CREDENTIAL_ABANDONED, actor="signing", subject=credential_id, facts={"code": code}
                 )
 
-    def abandon_interrupted(self, older_than: timedelta) -> int:
-        """Settle credentials whose making was interrupted by a crash; returns how many."""
+    def settle_interrupted(self, older_than: timedelta) -> int:
+        """Settle credentials whose making was interrupted by a crash; returns how many.
+
+        Where the authority had issued already, the credential is completed: its owner chose a PIN and has a
+        certificate. Otherwise it is abandoned.
+        """
         with self._database.reading() as session:
             left = session.scalars(
-                select(CredentialRow.id).where(
+                select(CredentialRow).where(
                     CredentialRow.state == PENDING, CredentialRow.created_at <= self._clock() - older_than
                 )
             ).all()
-        for credential_id in left:
-            self.abandon(credential_id, code="INTERRUPTED")
+        for row in left:
+            issued = self._certificates.issued_for(person_id=row.person_id, credential_id=row.id)
+            if issued is None:
+                self.abandon(row.id, code="INTERRUPTED")
+            else:
+                self._activate(row.id, row.person_id, issued)
         return len(left)
 
     # Finding -----------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def blueprint(
             request_jwts=parts.request_jwts,
             pdf=parts.pdf,
             client=client,
-            base_url=settings.base_url,
+            base_url=parts.base_url,
             document_limit=settings.document_limit,
             policy=settings.validation_policy,
             clock=parts.clock,
@@ -57,7 +57,7 @@ def blueprint(
             person=person,
             login_url=login_url,
             guard=guard,
-            issuer=settings.base_url,
+            issuer=parts.base_url,
             clock=parts.clock,
         ).blueprint()
     )

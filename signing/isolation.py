@@ -174,7 +174,11 @@ class PdfWorkers:
 
     def _take(self) -> _Worker:
         worker = self._free.get()
-        return worker if worker is not None and worker.is_alive else _Worker(self._limits)
+        if worker is not None and worker.is_alive:
+            return worker
+        if worker is not None:
+            worker.end()
+        return _Worker(self._limits)
 
 
 class _Worker:

@@ -448,4 +448,6 @@ def _check(prepared: PreparedSignature, signed: SignedDocument, signature: CmsSi
 def _serial(certificate: bytes) -> str:
     from cryptography import x509
 
-    return f"{x509.load_der_x509_certificate(certificate).serial_number:x}"
+    from signing.validation.report import serial_text
+
+    return serial_text(x509.load_der_x509_certificate(certificate).serial_number)

@@ -34,6 +34,7 @@ class Parts:
     """What others use of this room."""
 
     settings: SigningSettings
+    base_url: str
     clock: Clock
     pdf: Pdf
     relying_parties: RelyingParties
@@ -54,6 +55,7 @@ class Parts:
 def assemble(
     *,
     settings: SigningSettings,
+    base_url: str,
     database: Database,
     audit: AuditLog,
     clock: Clock,
@@ -91,13 +93,15 @@ def assemble(
         persons=persons,
         pdf=pdf,
         settings=settings,
+        base_url=base_url,
     )
     return Parts(
         settings=settings,
+        base_url=base_url,
         clock=clock,
         pdf=pdf,
         relying_parties=relying_parties,
-        request_jwts=RequestJwts(relying_parties, one_time, clock, settings.base_url),
+        request_jwts=RequestJwts(relying_parties, one_time, clock, base_url),
         sign_requests=sign_requests,
         credentials=credentials,
         review=Review(
@@ -148,7 +152,7 @@ def assemble(
             egress=egress,
             keystore=keystore,
             clock=clock,
-            issuer=settings.base_url,
+            issuer=base_url,
             key_label=settings.token_signing_key,
         ),
     )

@@ -154,6 +154,10 @@ class Pdf:
         if found != [(PASSED, signed.level)]:
             raise LevelNotReached(f"validation found {found} where {signed.level} was signed")
 
+    def warm_up(self) -> None:
+        """Start the workers before somebody waits for them."""
+        self._workers.warm_up()
+
     def close(self) -> None:
         """End the worker processes; the next piece of work after that needs a new Pdf."""
         self._workers.close()

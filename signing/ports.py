@@ -81,6 +81,9 @@ class SignerCertificates(Protocol):
         Raises CodedError when the authority refuses or cannot answer.
         """
 
+    def issued_for(self, *, person_id: str, credential_id: str) -> IssuedCertificate | None:
+        """What ``issue`` gave for this credential before, or None; a crash may have come between it and us."""
+
     def standing(self, certificate: bytes) -> CertificateStanding:
         """How the certificate (DER) stands now, by the authority's own register."""
 

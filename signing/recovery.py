@@ -64,7 +64,7 @@ class Recovery:
                 )
             ).all()
         intents = sum(self._give_up(intent_id, request_id) for intent_id, request_id in left)
-        credentials = self._credentials.abandon_interrupted(older_than)
+        credentials = self._credentials.settle_interrupted(older_than)
         settled = Settled(intents, credentials, self._requests.settle_expired())
         if intents or credentials:
             log.warning("signing_recovered", intents=intents, credentials=credentials)

@@ -11,8 +11,6 @@ MEBIBYTE = 1024 * 1024
 class SigningSettings:
     """Limits, lifetimes and key labels of signing and validation."""
 
-    base_url: str = "http://localhost:8080"
-    """The public origin: `iss` of webhooks, an accepted `aud` of request JWTs, the start of every signing link."""
 
     document_limit: int = 100 * MEBIBYTE
     """Largest document taken inline, in octets."""
@@ -49,8 +47,6 @@ class SigningSettings:
 
     def __post_init__(self) -> None:
         """Refuse values that would make limits meaningless."""
-        if self.base_url.endswith("/"):
-            raise ValueError("base_url must not end with a slash")
         if not 0 < self.document_limit <= 100 * MEBIBYTE or not 0 < self.verify_page_limit <= self.document_limit:
             raise ValueError("document_limit is at most 100 MiB, verify_page_limit at most document_limit")
         if not 1 <= self.pin_attempts <= 10 or self.pin_lock < 60:

@@ -139,6 +139,7 @@ class SignRequests:
         persons: Persons,
         pdf: Pdf,
         settings: SigningSettings,
+        base_url: str,
     ) -> None:
         self._database = database
         self._audit = audit
@@ -149,7 +150,7 @@ class SignRequests:
         self._persons = persons
         self._pdf = pdf
         self._settings = settings
-        self._base_url = settings.base_url
+        self._base_url = base_url
 
     # Making ------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ca.errors import CertificateNotFound
 from ca.parts import Parts
+from ca.register import IssuedCertificate as RegisteredCertificate
 from ca.register import State
 from policies.names import natural_person_identifier
 from signing.ports import CertificateStanding, IssuedCertificate
@@ -35,15 +36,17 @@ class CitizenCertificates:
         if facts.family_name:
             subject["SN"] = facts.family_name
         application = self._authority.registration.apply(
-            profile=PROFILE, csr=csr, subject=subject, holder=person_id, evidence=f"credential:{credential_id}"
+            profile=PROFILE, csr=csr, subject=subject, holder=person_id, evidence=_evidence(credential_id)
         )
         issued = self._authority.issuance.certify(application, actor=person_id)
-        return IssuedCertificate(
-            certificate=issued.der,
-            chain=tuple(authority.der for authority in self._authority.hierarchy.chain(issued.issuer)),
-            serial_number=issued.serial_text,
-            not_after=issued.not_after,
-        )
+        return self._with_chain(issued)
+
+    def issued_for(self, *, person_id: str, credential_id: str) -> IssuedCertificate | None:
+        """The certificate that the register holds for this credential."""
+        for found in self._authority.register.certificates(holder=person_id, profile=PROFILE):
+            if found.evidence == _evidence(credential_id):
+                return self._with_chain(found)
+        return None
 
     def standing(self, certificate: bytes) -> CertificateStanding:
         """The register's word, now."""
@@ -54,3 +57,15 @@ class CitizenCertificates:
         if found.status.state is State.GOOD and self._authority.clock() > found.not_after:
             return CertificateStanding.EXPIRED
         return _STANDING[found.status.state]
+
+    def _with_chain(self, found: RegisteredCertificate) -> IssuedCertificate:
+        return IssuedCertificate(
+            certificate=found.der,
+            chain=tuple(authority.der for authority in self._authority.hierarchy.chain(found.issuer)),
+            serial_number=found.serial_text,
+            not_after=found.not_after,
+        )
+
+
+def _evidence(credential_id: str) -> str:
+    return f"credential:{credential_id}"

@@ -20,6 +20,14 @@ from pyhanko.sign.diff_analysis import (
     SuspiciousModification,
 )
 from pyhanko.sign.diff_analysis.policies import _find_orphans
+from pyhanko.sign.diff_analysis.rules import form_field_rules
+from pyhanko.sign.diff_analysis.rules.file_structure_rules import (
+    CatalogModificationRule,
+    ObjectStreamRule,
+    XrefStreamRule,
+)
+from pyhanko.sign.diff_analysis.rules.form_field_rules import DSSCompareRule
+from pyhanko.sign.diff_analysis.rules.metadata_rules import DocInfoRule, MetadataUpdateRule
 from pyhanko.sign.diff_analysis.rules_api import QualifiedWhitelistRule, ReferenceUpdate
 from pyhanko.sign.fields import FieldMDPSpec, MDPPerm
 
@@ -52,8 +60,50 @@ def _is_validation_data(value: Any) -> bool:
     return any(is_readable(value.data, kind) for kind in ("certificate", "OCSP", "CRL"))
 
 
+class ChangedMetadataRule(MetadataUpdateRule):
+    """The stock rule finds fault with metadata as the author left it; what did not change needs no permission."""
+
+    def apply(self, old: HistoricalResolver, new: HistoricalResolver) -> Iterable[ReferenceUpdate]:
+        """Judge the metadata stream only where the new revision touches it."""
+        pointers = [root.raw_get("/Metadata") if "/Metadata" in root else None for root in (old.root, new.root)]
+        references = [getattr(pointer, "reference", None) for pointer in pointers]
+        touched = new.explicit_refs_in_revision()  # type: ignore[no-untyped-call]
+        if references[0] is not None and references[0] == references[1] and references[0] not in touched:
+            return ()
+        return super().apply(old, new)  # type: ignore[no-untyped-call, no-any-return, unused-ignore]
+
+
+def _annotations(page: Any, fault: type[Exception]) -> tuple[set[Any], Any]:
+    """A page's annotations by reference; those written inside the list count by what they are.
+
+    The stock function refuses such lists, so that a second signature on a page with ordinary links would break the
+    first. Taking one away, changing it or adding one still shows in the comparison of the two sets.
+    """
+    if not isinstance(page, generic.DictionaryObject):
+        raise fault("a page is not a dictionary")
+    value = page.raw_get("/Annots")
+    listed = value.get_object()
+    if not isinstance(listed, generic.ArrayObject):
+        raise SuspiciousModification("a page's annotations are not an array")
+    entries = [listed.raw_get(index) for index in range(len(listed))]
+    known = {entry.reference if isinstance(entry, generic.IndirectObject) else repr(entry) for entry in entries}
+    return known, value.reference if isinstance(value, generic.IndirectObject) else None
+
+
+form_field_rules._extract_annots_from_page = _annotations
+
+_METADATA: Any = ChangedMetadataRule
+_CATALOG: Any = CatalogModificationRule
+
 POLICY = StandardDiffPolicy(
-    global_rules=[*DEFAULT_DIFF_POLICY.global_rules, ArchivalOrphanRule()],
+    global_rules=[
+        _CATALOG(),
+        *(
+            rule.as_qualified(ModificationLevel.LTA_UPDATES)
+            for rule in (DocInfoRule(), XrefStreamRule(), ObjectStreamRule(), DSSCompareRule(), _METADATA())
+        ),
+        ArchivalOrphanRule(),
+    ],
     form_rule=DEFAULT_DIFF_POLICY.form_rule,
     ignore_orphaned_objects=False,
 )
@@ -81,6 +131,7 @@ class Revisions:
 
     def __init__(self, reader: PdfFileReader) -> None:
         self._reader = reader
+        _remember_introductions(reader)
         self._steps: dict[tuple[int, str], Step] = {}
         self._page_counts: dict[int, int] = {}
 
@@ -146,6 +197,26 @@ class Revisions:
         return self._page_counts[revision]
 
 
+def _remember_introductions(reader: PdfFileReader) -> None:
+    """Look up once in which revision an object first appears; one that never does counts as old (trap P15).
+
+    The stock look-up walks all revisions each time and raises for references that lead nowhere, which authors leave
+    behind. Should a later revision define such an object, the look-up finds it there and it is judged as new.
+    """
+    look_up = reader.xrefs.get_introducing_revision
+    known: dict[Any, int] = {}
+
+    def introduced(reference: Any) -> int:
+        if reference not in known:
+            try:
+                known[reference] = look_up(reference)
+            except KeyError:
+                known[reference] = 0
+        return known[reference]
+
+    reader.xrefs.get_introducing_revision = introduced  # type: ignore[method-assign, assignment]
+
+
 def _page_references(resolver: HistoricalResolver) -> Iterator[tuple[int, int]]:
     waiting, seen = [resolver.root.raw_get("/Pages")], set()
     while waiting:
@@ -169,8 +240,12 @@ def _only_annotations_differ(old: HistoricalResolver, new: HistoricalResolver) -
         if old.is_ref_unassignable(reference) or reference == getattr(information, "reference", None):
             continue
         before, after = old(reference), new(reference)
+        if reference == new.root_ref:
+            if not _same_but(_CATALOG_FORMALITIES, before, after):
+                return False
+            continue
         if (reference.idnum, reference.generation) in pages:
-            if not _same_but_annotations(before, after):
+            if not _same_but({"/Annots"}, before, after):
                 return False
         elif not (_is_annotation_list(before) and _is_annotation_list(after)):
             return False
@@ -178,8 +253,11 @@ def _only_annotations_differ(old: HistoricalResolver, new: HistoricalResolver) -
     return changed
 
 
-def _same_but_annotations(before: Any, after: Any) -> bool:
-    one, other = ({key: page.raw_get(key) for key in page if key != "/Annots"} for page in (before, after))
+_CATALOG_FORMALITIES = {"/Version", "/Extensions", "/Metadata"}
+
+
+def _same_but(ignored: set[str], before: Any, after: Any) -> bool:
+    one, other = ({key: value.raw_get(key) for key in value if key not in ignored} for value in (before, after))
     return one == other
 
 

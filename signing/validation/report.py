@@ -160,10 +160,15 @@ def _party(certificate: bytes | None) -> dict[str, Any] | None:
         "display_name": display_name(parsed),
         "organization": _attribute(parsed.subject, NameOID.ORGANIZATION_NAME),
         "issuer": _attribute(parsed.issuer, NameOID.COMMON_NAME),
-        "certificate_serial": f"{parsed.serial_number:x}",
+        "certificate_serial": serial_text(parsed.serial_number),
         "not_before": _time(parsed.not_valid_before_utc),
         "not_after": _time(parsed.not_valid_after_utc),
     }
+
+
+def serial_text(serial: int) -> str:
+    """A serial number as it is shown everywhere: its octets in lower-case hexadecimal, two digits each."""
+    return serial.to_bytes(max(1, (serial.bit_length() + 7) // 8), "big", signed=False).hex()
 
 
 def display_name(certificate: x509.Certificate) -> str | None:

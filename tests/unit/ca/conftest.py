@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -62,6 +63,11 @@ class Room:
         with self.database.reading() as session:
             return [entry["event"] for entry in export(session)]
 
+    def facts(self, event: str) -> dict[str, Any]:
+        """The facts of the newest entry for this event."""
+        with self.database.reading() as session:
+            return [entry["facts"] for entry in export(session) if entry["event"] == event][-1]
+
     def openssl_verify(self, certificate: bytes, *options: str) -> subprocess.CompletedProcess[str]:
         """``openssl verify`` of a certificate under our root, with the CRLs of all authorities."""
         authorities = self.parts.hierarchy.authorities()
@@ -88,6 +94,15 @@ def keystore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keystore]:
     store = open_keystore(settings)
     yield store
     store.close()
+
+
+@pytest.fixture
+def fresh_keys(keystore: Keystore) -> Iterator[None]:
+    """Destroys the keys that a test made, since the token is one for all tests."""
+    before = keystore.keys()
+    yield
+    for key in set(keystore.keys()) - set(before):
+        keystore.destroy(key.label)
 
 
 @pytest.fixture(scope="session")

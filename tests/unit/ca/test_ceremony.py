@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ca import errors
-from ca.ceremony import DEFAULT_PLAN, read_plan
+from ca.ceremony import DEFAULT_PLAN, Plan, read_plan
 from ca.hierarchy import key_bits
 from ca.issuance import Issuance
 from ca.linting import Linter
 from ca.settings import CaSettings
-from hsm.keystore import Keystore
+from hsm.keystore import KeyAlgorithm, KeyPurpose, Keystore
 from policies.profiles import load_profile
 
 PLAN = DEFAULT_PLAN.read_text("utf-8")
@@ -28,8 +30,15 @@ def test_the_shipped_ceremony_makes_every_authority_and_credential(room) -> None
         assert responder.key_label == f"ocsp-{slug}-1"
         assert responder.certificate.issuer == slug
     assert room.parts.hierarchy.time_stamping_unit().key_label == "tsa-1"
-    assert room.parts.hierarchy.token_signing().key_label == "token-signing-1"
     assert [a.slug for a in room.parts.hierarchy.chain("seal-g1")] == ["seal-g1", "root-g1"]
+
+
+def test_the_key_that_signs_tokens_is_made_without_a_certificate_and_is_on_record(room) -> None:
+    public_key = room.keystore.key("token-signing-1").public_key()
+    assert public_key.curve.name == "secp256r1"
+    assert room.parts.register.certificates(profile="token-signing") == ()
+    spki = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert room.facts("ca:ceremony:held")["keys"] == [f"token-signing-1 {hashlib.sha256(spki).hexdigest()}"]
 
 
 def test_every_certificate_of_the_ceremony_is_free_of_findings(room, linter: Linter) -> None:
@@ -92,6 +101,9 @@ def test_an_authority_is_never_made_a_second_time_under_another_plan(room) -> No
         ('CN = "Tamga Root G1"', f'CN = "{"Ө" * 33}"'),
         ('issuer = "seal-g1"', 'issuer = "nobody-g1"'),
         ("name =", "name ="[:3]),
+        ('purpose = "token-signing"', 'purpose = "ocsp"'),
+        ('label = "tsa-1"', 'label = "seal-g1"'),
+        (PLAN[PLAN.index("[[authority]]") :], ""),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused(what: str, into: str) -> None:
@@ -174,21 +186,97 @@ def cut_after(room, keystore: Keystore, monkeypatch: pytest.MonkeyPatch, crash: 
     monkeypatch.setattr(Issuance, "_sign", counted(Issuance._sign))
 
 
-def test_a_responder_is_renewed_at_half_life_and_both_overlap(room) -> None:
-    responders = room.parts.responders
-    old = room.parts.hierarchy.responder("seal-g1")
-    assert responders.renew_due(actor="test") == ()
-    room.clock.advance(timedelta(days=8))
-    renewed = {certificate.issuer: certificate for certificate in responders.renew_due(actor="test")}
-    assert set(renewed) == {"citizen-sign-g1", "seal-g1", "service-g1"}  # a root signs on an explicit command only
-    new = room.parts.hierarchy.responder("seal-g1")
-    assert new.key_label == "ocsp-seal-g1-2"
-    assert new.certificate.subject_text == old.certificate.subject_text
-    assert old.certificate.not_after > room.clock.moment
-    assert room.openssl_verify(new.certificate.der, "-purpose", "ocsphelper").returncode == 0
-    for label in (f"ocsp-{slug}-2" for slug in renewed):
-        room.keystore.destroy(label)
-
-
 def test_a_plan_is_read_without_touching_anything() -> None:
     assert len(list(read_plan(PLAN, CaSettings()).lines())) == 14
+
+
+LATER_PLAN = """
+name = "later"
+kind = "hierarchy"
+policy_url = "https://localhost/cps"
+[organisation]
+O = "Test"
+organizationIdentifier = "NTRMN-0000000"
+[[authority]]
+slug = "service-g2"
+purpose = "service"
+issuer = "root-g1"
+profile = "issuing-ca"
+key = "P-384"
+subject = { CN = "Service CA G2" }
+[[credential]]
+label = "tsa-100"
+issuer = "service-g2"
+profile = "tsa"
+key = "P-256"
+purpose = "time-stamping"
+subject = { CN = "Unit 100" }
+[[credential]]
+label = "token-signing-1"
+issuer = "service-g1"
+profile = "token-signing"
+key = "P-256"
+purpose = "token-signing"
+subject = { CN = "{host}" }
+alternative_names = [{ kind = "URI", value = "{issuer}" }]
+[[key]]
+label = "token-signing-2"
+key = "P-256"
+purpose = "token-signing"
+"""
+
+
+@pytest.fixture
+def later(room, tmp_path: Path, fresh_keys: None) -> Plan:
+    path = tmp_path / "later.toml"
+    path.write_text(LATER_PLAN)
+    return room.parts.ceremony.plan(path)
+
+
+def test_a_later_ceremony_builds_on_the_authorities_of_an_earlier_one(room, later: Plan, linter: Linter) -> None:
+    before = {certificate.id for certificate in room.parts.register.certificates()}
+    room.parts.ceremony.hold(later, actor="test")
+    assert [a.slug for a in room.parts.hierarchy.chain("service-g2")] == ["service-g2", "root-g1"]
+    assert room.parts.hierarchy.for_purpose("service").slug == "service-g2"
+    assert room.parts.hierarchy.time_stamping_unit().key_label == "tsa-100"
+    made = [certificate for certificate in room.parts.register.certificates() if certificate.id not in before]
+    assert {certificate.profile for certificate in made} == {"issuing-ca", "tsa", "token-signing"}
+    for certificate in made:
+        assert room.openssl_verify(certificate.der, "-crl_check_all").returncode == 0
+        findings = linter.certificate_findings(certificate.der, load_profile(certificate.profile))
+        assert not [finding for finding in findings if finding.severity in ("FATAL", "ERROR", "WARNING")]
+    assert room.keystore.has("token-signing-2")
+    with pytest.raises(errors.CeremonyHeld):
+        room.parts.ceremony.hold(later, actor="test")
+    room.check_audit()
+
+
+@pytest.mark.parametrize("crash", [3, 5, 8, 9])
+def test_a_later_ceremony_that_was_cut_short_goes_on_too(
+    room, later: Plan, keystore: Keystore, monkeypatch: pytest.MonkeyPatch, crash: int
+) -> None:
+    cut_after(room, keystore, monkeypatch, crash)
+    with pytest.raises(PowerCut):
+        room.parts.ceremony.hold(later, actor="test")
+    monkeypatch.undo()
+    room.parts.recovery.settle(min_age=timedelta(0))
+    room.parts.ceremony.hold(later, actor="test")
+    assert len(room.parts.register.certificates(issuer="service-g2")) == 1
+    assert len(room.parts.register.certificates(profile="token-signing")) == 1
+    assert room.keystore.has("token-signing-2")
+    room.check_audit()
+
+
+def test_a_revoked_authority_signs_no_new_one(room, later: Plan) -> None:
+    root = room.parts.register.get(room.parts.hierarchy.authority("root-g1").certificate_id)
+    room.parts.revocation.revoke(root.id, actor="test", reason=None)
+    with pytest.raises(errors.AuthorityNotInForce):
+        room.parts.ceremony.hold(later, actor="test")
+    assert [a.slug for a in room.parts.hierarchy.authorities()][-1] == "service-g1"
+
+
+def test_a_key_of_another_kind_is_not_taken_for_the_plans(room, later: Plan) -> None:
+    room.keystore.generate("token-signing-2", KeyPurpose.OCSP, KeyAlgorithm.P256)
+    with pytest.raises(errors.CeremonyPlanRefused):
+        room.parts.ceremony.hold(later, actor="test")
+    assert room.events().count("ca:ceremony:begun") == 1

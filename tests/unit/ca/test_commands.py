@@ -75,8 +75,29 @@ def test_authorities_are_listed_and_shown(tamga) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_a_responder_that_is_young_is_not_renewed(tamga) -> None:
-    assert tamga("ca", "renew-responder") == []
+def test_what_is_renewed_is_listed_and_young_ones_are_left_alone(tamga) -> None:
+    listed = tamga("ca", "renew")
+    assert [row["name"] for row in listed][-2:] == ["ocsp-service-g1", "tsa"]
+    assert {(row["due"], row["state"]) for row in listed} == {(False, "good")}
+    assert tamga("ca", "renew", "--execute") == []
+
+
+def test_one_that_is_named_is_renewed_at_once(tamga, room, fresh_keys: None) -> None:
+    assert tamga("ca", "renew", "tsa")[0]["key_label"] == "tsa-1"
+    renewed = tamga("ca", "renew", "tsa", "--execute")[0]
+    assert (renewed["key_label"], renewed["issuer"]) == ("tsa-2", "service-g1")
+    assert renewed["signs_until"].startswith("2027-11-21") and not renewed["due"]
+    assert tamga("ca", "renew")[-1]["serial"] == renewed["serial"]
+    assert tamga("ca", "renew", "ocsp-root-g1", "--execute")[0]["key_label"] == "ocsp-root-g1-2"
+    with pytest.raises(errors.CertificateNotFound) as caught:
+        tamga("ca", "renew", "nothing", "--execute")
+    assert caught.value.exit_code == 4
+
+
+def test_a_renewal_that_fails_turns_the_status(tamga, room) -> None:
+    unit = room.parts.hierarchy.time_stamping_unit().certificate
+    tamga("cert", "revoke", unit.serial_text)
+    assert tamga("ca", "renew", "--execute", status=1) == [{"name": "tsa", "error": "rekey_after_revocation"}]
 
 
 def test_a_certificate_is_issued_from_a_request(tamga, room, csr: str, tmp_path: Path) -> None:
