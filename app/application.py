@@ -31,17 +31,17 @@ def create_app(services: Services) -> WSGIApplication:
     exact: dict[str, WSGIApplication] = {"/healthz": health.live(), "/readyz": health.ready(services)}
     below: dict[str, WSGIApplication] = {}
     if "ca" in rooms:
-        from ca import endpoints as ca_endpoints
+        from ca.endpoints import wsgi as ca_doors
 
-        below["/crl/"] = below["/aia/"] = ca_endpoints.wsgi(services.ca)
+        below["/crl/"] = below["/aia/"] = ca_doors(services.ca)
     if "ocsp" in rooms:
-        from ocsp import endpoints as ocsp_endpoints
+        from ocsp.endpoints import wsgi as ocsp_doors
 
-        exact["/ocsp"] = below["/ocsp/"] = ocsp_endpoints.wsgi(services.ocsp)
+        exact["/ocsp"] = below["/ocsp/"] = ocsp_doors(services.ocsp)
     if "signing" in rooms:
-        from signing import time_stamp_authority
+        from signing.time_stamp_authority import wsgi as time_stamp_door
 
-        exact["/tsa"] = time_stamp_authority.wsgi(services.time_stamp_authority)
+        exact["/tsa"] = time_stamp_door(services.time_stamp_authority)
     return _mount(exact, below, _behind_proxy(services, create_flask(services)))
 
 
@@ -63,14 +63,14 @@ def create_flask(services: Services) -> Flask:
     door.install(app)
     callers = Callers(services)
     if "sso" in settings.serve.rooms:
-        from sso import endpoints as sso_endpoints
+        from sso.endpoints import blueprint as sso_pages
 
-        app.register_blueprint(sso_endpoints.blueprint(services.sso, guard=guard))
+        app.register_blueprint(sso_pages(services.sso, guard=guard))
     if "signing" in settings.serve.rooms:
-        from signing import endpoints as signing_endpoints
+        from signing.endpoints import blueprint as signing_pages
 
         app.register_blueprint(
-            signing_endpoints.blueprint(
+            signing_pages(
                 services.signing,
                 person=callers.person,
                 client=callers.client,

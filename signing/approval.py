@@ -98,6 +98,7 @@ class Approval:
         try:
             signed = self._sign(intent, evidence)
         except CodedError as error:
+            log.error("signing_failed", request=intent.request.id, reason=error.code, detail=error.detail)
             self._fail(intent, error.code)
             raise
         except Exception:

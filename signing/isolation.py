@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from core.errors import CodedError
+from core.logs import get_logger
 from signing import document_errors
 from signing.document_errors import DocumentError, ParserLimit
 from signing.documents import MAX_DOCUMENT_OCTETS, DocumentFacts, check_form
@@ -39,6 +40,8 @@ from signing.validation import (
 )
 from signing.validation import facts as validation_facts
 from signing.validation.findings import Finding
+
+log = get_logger("signing.isolation")
 
 MEBIBYTE = 1024 * 1024
 MAX_ANSWER_OCTETS = 512 * MEBIBYTE
@@ -216,7 +219,11 @@ class _Worker:
             if length > MAX_ANSWER_OCTETS:
                 raise WorkerDied("the answer is too long")
             return _load(_read(pipe_out.fileno(), length, ends))
-        except (OSError, ValueError, EOFError, struct.error, pickle.UnpicklingError) as error:
+        except pickle.UnpicklingError as error:
+            # Either a parser was taken over, or a value class is missing from the lists above.
+            log.error("worker_answer_refused", reason=str(error))
+            raise WorkerDied("the worker's answer is not of the expected form") from error
+        except (OSError, ValueError, EOFError, struct.error) as error:
             raise WorkerDied("the worker ended") from error
         finally:
             timer.cancel()

@@ -280,7 +280,7 @@ class _Court:
             _refuse_damaged(stamps)
             best = self._best_signature_time(facts, stamps)
             notes += [
-                Finding("TIME_STAMP_NOT_TRUSTED", stamp.result.sub_indication or "")
+                Finding("TIME_STAMP_NOT_TRUSTED", str(stamp.result.sub_indication or ""))
                 for stamp in stamps
                 if stamp.result.indication is not Indication.TOTAL_PASSED
             ]

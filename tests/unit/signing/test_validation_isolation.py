@@ -20,7 +20,7 @@ from signing.isolation import PdfWorkers, WorkerLimits, pdf_workers
 from signing.pades import Placement, PreparedSignature, SignerFacts, finish
 from signing.validation import TrustAnchors, validate
 
-from .conftest import NOW, Pki
+from .conftest import NOW, Pki, sign
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,16 @@ def test_a_worker_answers_as_the_room_does(workers: PdfWorkers, pki: Pki, signed
     assert workers.open_document(signed) == open_document(signed)
     assert workers.validate(signed, trust=trust, at=at).simple() == validate(signed, trust=trust, at=at).simple()
     assert workers.page_png(signed, 1, width=100).startswith(b"\x89PNG")
+
+
+def test_a_worker_answers_about_strangers_signatures_as_the_room_does(
+    workers: PdfWorkers, pki: Pki, foreign_pki: Pki, signed: bytes
+) -> None:
+    data = sign(foreign_pki, signed, at=NOW + timedelta(minutes=1), placement=Placement(1, 30, 30)).data
+    trust, at = TrustAnchors((pki.root.der,)), NOW + timedelta(minutes=2)
+    report = workers.validate(data, trust=trust, at=at).simple()
+    assert report == validate(data, trust=trust, at=at).simple()
+    assert [one["indication"] for one in report["signatures"]] == ["TOTAL-PASSED", "INDETERMINATE"]
 
 
 def test_preparing_in_a_worker_leads_to_a_signature(workers: PdfWorkers, pki: Pki, pdf: bytes) -> None:

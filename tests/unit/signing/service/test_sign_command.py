@@ -24,7 +24,8 @@ PIN = "738264"
 @pytest.fixture
 def run(parts: Any) -> Any:
     context = Context()
-    context.__dict__["services"] = SimpleNamespace(signing=parts, ca=SimpleNamespace(recovery=SimpleNamespace(settle=lambda: None)))
+    authority = SimpleNamespace(recovery=SimpleNamespace(settle=lambda: None))
+    context.__dict__["services"] = SimpleNamespace(signing=parts, ca=authority)
 
     def run(command: Any, *words: object, pin: str = PIN) -> Result:
         given = [str(word) for word in words]
