@@ -141,6 +141,7 @@ def _indication(embedded: object, pki: Pki, evidence: Evidence) -> str:
     from pyhanko_certvalidator.ltv.types import ValidationTimingInfo
 
     logging.getLogger("pyhanko").setLevel(logging.CRITICAL)
+    embedded.compute_integrity_info()  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         result = asyncio.run(
