@@ -203,8 +203,10 @@ def verify(
 
 
 def signature_digest(signer: SignerInfo) -> str:
-    """The digest algorithm (object identifier) that the signature is made over."""
+    """The digest algorithm (object identifier) that the signature is made over. Raises AlgorithmUnknown."""
     oid = signer.signature_algorithm_oid
+    if oid == _RSA_PSS:
+        return _pss_parameters(signer.signature_algorithm)[0]
     return _RSA_WITH.get(oid) or _ECDSA_WITH.get(oid) or signer.digest_algorithm
 
 
@@ -318,6 +320,8 @@ def _signer_info(element: Element, content_type: str) -> SignerInfo:
         raw = b"\x31" + signed.raw[1:]
         attributes = tuple(_attributes(signed))
         _check_signed_attributes(der.parse(raw), attributes, content_type)
+    elif content_type != ID_DATA:  # RFC 5652 5.3
+        raise CmsError("SIGNED_ATTRIBUTES", "content of this type needs signed attributes")
     unsigned = tuple(_attributes(rest[2])) if len(rest) > 2 else ()
     signature = rest[1].expect(der.OCTET_STRING).content
     return SignerInfo(
@@ -397,6 +401,12 @@ def _rsa_scheme(
 ) -> tuple[padding.AsymmetricPadding, hashes.HashAlgorithm]:
     if oid != _RSA_PSS:
         return padding.PKCS1v15(), _stated_hash(oid, _RSA_WITH, _RSA, digest_algorithm)
+    message, mask, salt = _pss_parameters(algorithm)
+    return padding.PSS(padding.MGF1(hash_algorithm(mask)), salt), hash_algorithm(message)
+
+
+def _pss_parameters(algorithm: Element) -> tuple[str, str, int]:
+    """Digest of the message, digest of the mask (object identifiers) and octets of salt."""
     message, mask, salt = "1.3.14.3.2.26", "1.3.14.3.2.26", 20  # RFC 4055 3.1, the defaults
     parameters = algorithm.children()[1].expect(der.SEQUENCE).children() if len(algorithm.children()) > 1 else ()
     for parameter in parameters:
@@ -407,7 +417,7 @@ def _rsa_scheme(
             mask = inner.children()[1].children()[0].oid()
         elif parameter.tag == 0xA2:
             salt = inner.integer()
-    return padding.PSS(padding.MGF1(hash_algorithm(mask)), salt), hash_algorithm(message)
+    return message, mask, salt
 
 
 def _stated_hash(oid: str, known: dict[str, str], bare: str, digest_algorithm: str | None) -> hashes.HashAlgorithm:

@@ -154,6 +154,7 @@ def _read(data: bytes, reader: PdfFileReader) -> DocumentFacts:
     revisions = Revisions(reader)
     groups = _grouped(fields)
     signatures = tuple(_signature(data, reader, revisions, names, group, evidence.certificates) for group in groups)
+    signatures = _with_paint(signatures, revisions, fields)
     findings += _tail_findings(data, reader, signatures)
     ordered = tuple(sorted(signatures, key=lambda signature: (signature.covered, signature.field_names)))
     unsigned = tuple(name for name, value, _ in fields if not pdf_structure.is_signed(value))
@@ -347,8 +348,29 @@ def _with_modifications(
         return replace(
             facts, structure=(*facts.structure, Finding(name, "the byte range does not end with its revision"))
         )
+    if facts.covered < len(data) and not revisions.are_contained(data[: facts.covered], revision):
+        detail = "what is signed reads differently without the octets after it"
+        return replace(facts, structure=(*facts.structure, Finding("BYTE_RANGE", detail)))
     found = tuple(dict.fromkeys(revisions.changes_after(revision, _restrictions(value, pointer), names)))
     return replace(facts, modifications=found)
+
+
+def _with_paint(
+    signatures: tuple[SignatureFacts, ...], revisions: Revisions, fields: list[tuple[str, Any, Any]]
+) -> tuple[SignatureFacts, ...]:
+    """Only a signature may show itself on a page that is signed already (ISO 32000-2 12.8.5: time-stamps do not).
+
+    A field without one could cover the page with anything, and no verdict would speak about it.
+    """
+    own = {name for entry in signatures if entry.kind == SIGNATURE and entry.counted for name in entry.field_names}
+    others = [pointer.reference for name, _, pointer in fields if name not in own]
+    note = Finding("ANNOTATION_OVER_CONTENT", "a field without a signature")
+    return tuple(
+        replace(entry, modifications=(*entry.modifications, note))
+        if entry.revision >= 0 and revisions.are_painted_over(entry.revision, others)
+        else entry
+        for entry in signatures
+    )
 
 
 def _covers_revision(facts: SignatureFacts, reader: PdfFileReader, data: bytes, revision: int) -> bool:

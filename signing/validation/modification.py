@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 from pyhanko.pdf_utils import generic
@@ -31,7 +32,7 @@ from pyhanko.sign.diff_analysis.rules.metadata_rules import DocInfoRule, Metadat
 from pyhanko.sign.diff_analysis.rules_api import QualifiedWhitelistRule, ReferenceUpdate
 from pyhanko.sign.fields import FieldMDPSpec, MDPPerm
 
-from signing.pdf_structure import PARSER_FAULTS, entry
+from signing.pdf_structure import DOCUMENT_FAULTS, PARSER_FAULTS, entry, read
 from signing.validation.findings import Finding
 from signing.validation.revocation import is_readable
 
@@ -134,6 +135,7 @@ class Revisions:
         _remember_introductions(reader)
         self._steps: dict[tuple[int, str], Step] = {}
         self._page_counts: dict[int, int] = {}
+        self._contained: dict[tuple[Any, int], int] = {}  # (object, revision): octets that are known to hold it
 
     @property
     def count(self) -> int:
@@ -155,6 +157,39 @@ class Revisions:
             elif filled:
                 yield Finding("FORM_FILLED", ", ".join(filled))
 
+    def are_contained(self, data: bytes, revision: int) -> bool:
+        """Whether the revisions up to this one, whose octets ``data`` is, read the same without what comes later.
+
+        Cross-references, lengths and strings that lead behind the signed octets would let a later revision supply
+        what was signed: the byte range has to be the whole document as signed (ISO 32000-2 12.8.1).
+        """
+        try:
+            alone = read(data)
+            return alone.xrefs.total_revisions == revision + 1 and all(
+                self._is_contained(alone, reference, number, len(data))
+                for number in range(revision + 1)
+                for reference in self._reader.xrefs.explicit_refs_in_revision(number)
+            )
+        except DOCUMENT_FAULTS:
+            return False
+
+    def _is_contained(self, alone: PdfFileReader, reference: Any, revision: int, octets: int) -> bool:
+        key = (reference, revision)
+        if self._contained.get(key, octets + 1) <= octets:
+            return True
+        if _written(alone, reference, revision) != _written(self._reader, reference, revision):
+            return False
+        self._contained[key] = octets
+        return True
+
+    def are_painted_over(self, revision: int, fields: Iterable[Any]) -> bool:
+        """Whether any of these signature fields (references), which show no signature, shows more than it did then."""
+        then = self._reader.get_historical_resolver(revision)
+        try:
+            return any(_pictures(self._reader, field) != _pictures(then, field) for field in fields)
+        except PARSER_FAULTS:
+            return True
+
     def _step(self, revision: int, restrictions: Restrictions) -> Step:
         key = (revision, repr(restrictions))
         if key not in self._steps:
@@ -165,6 +200,8 @@ class Revisions:
         old = self._reader.get_historical_resolver(revision - 1)
         new = self._reader.get_historical_resolver(revision)
         try:
+            if _is_awaited(old, new):
+                raise SuspiciousModification("an object is supplied that was named before it was there")
             result = POLICY.apply(old, new, field_mdp_spec=restrictions.fields, doc_mdp=restrictions.document)
         except SuspiciousModification as error:
             return Step(ModificationLevel.OTHER, frozenset(), (self._named(error, old, new, revision),))
@@ -195,6 +232,43 @@ class Revisions:
         if revision not in self._page_counts:
             self._page_counts[revision] = len(list(_page_references(resolver)))
         return self._page_counts[revision]
+
+
+def _is_awaited(old: HistoricalResolver, new: HistoricalResolver) -> bool:
+    """Whether a revision supplies an object that the document before named without having it.
+
+    The stock rules ask what refers to a new object in the new revision only, and a field's picture or an orphan may
+    then become a page's content.
+    """
+    look_up = old.reader.xrefs.get_historical_ref
+    supplied = [entry for entry in new.explicit_refs_in_revision() if look_up(entry, old.revision) is None]  # type: ignore[no-untyped-call]
+    if supplied:
+        old._load_reverse_xref_cache()  # type: ignore[no-untyped-call]
+    return any(old._get_usages_of_ref(reference) for reference in supplied)
+
+
+def _written(reader: PdfFileReader, reference: Any, revision: int) -> bytes | None:
+    """An object as it would be written, still encrypted; None for one that cannot be read."""
+    output = BytesIO()
+    try:
+        value: Any = reader.get_object(reference, revision=revision, never_decrypt=True)
+        value.write_to_stream(output)
+    except PARSER_FAULTS:
+        return None
+    return output.getvalue()
+
+
+def _pictures(handler: Any, field: Any) -> list[bytes]:
+    """What a signature field's visible widgets paint, empty pictures left out."""
+    shown = []
+    value = handler.get_object(field)
+    for widget in (value, *(kid.get_object() for kid in entry(value, "/Kids", ()))):
+        if not isinstance(widget, generic.DictionaryObject) or not form_field_rules.is_annot_visible(widget):
+            continue
+        normal = entry(entry(widget, "/AP"), "/N")
+        streams = [normal] if isinstance(normal, generic.StreamObject) else [normal[key] for key in normal or ()]
+        shown += [stream.data for stream in streams if stream.data.strip()]
+    return shown
 
 
 def _remember_introductions(reader: PdfFileReader) -> None:

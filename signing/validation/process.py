@@ -230,6 +230,8 @@ class _Court:
                 raise Stop(SubIndication.SIG_CRYPTO_FAILURE, Finding("ALGORITHM", token.hash_algorithm))
             if stamp.content_digest != token.message_imprint:
                 raise Stop(SubIndication.HASH_FAILURE)
+            if token.generation_time > self._at + CLOCK_TOLERANCE:
+                raise Stop(SubIndication.TIMESTAMP_ORDER_FAILURE, Finding("TIME_STAMP", "it lies in the future"))
             return self._time_stamp(token, stamp.signer_certificate, control)
         except Stop as stop:
             return _result(stop)
@@ -242,14 +244,19 @@ class _Court:
             if certificate is None:
                 raise Stop(SubIndication.NO_SIGNING_CERTIFICATE_FOUND)
             _verify_token(token, certificate)
-            _check_time_stamping_usage(load_certificate(certificate))
+            parsed = load_certificate(certificate)
+            _check_time_stamping_usage(parsed)
+            if cms.signing_certificate_matches(token.signed_data.signer, parsed) is None:  # RFC 3161 2.4.2
+                self._fail_if("SIGNING_CERTIFICATE_ATTRIBUTE", "signing-certificate is missing in the time-stamp")
+            if token.generation_time < parsed.not_valid_before_utc:
+                raise Stop(SubIndication.OUT_OF_BOUNDS_NO_POE)
             self._check_related(token.signed_data.certificates, certificate)
             proven = control < self._at
             reference = token.generation_time if self._policy.time_stamp_evidence_at_token else control
             path = self._certificate(
                 certificate, token.signed_data.certificates, control, reference, proven=proven, claimed=None
             )
-            self._check_algorithms(token.signed_data, path, control, proven=proven)
+            self._check_algorithms(token.signed_data, path, control, proven=proven, further=(token.hash_algorithm,))
         except Stop as stop:
             return _result(stop)
         return Result(Indication.TOTAL_PASSED, path=path)
@@ -521,10 +528,16 @@ class _Court:
     # 5.2.8
 
     def _check_algorithms(
-        self, signed: cms.SignedData, path: tuple[bytes, ...], control: datetime, *, proven: bool
+        self,
+        signed: cms.SignedData,
+        path: tuple[bytes, ...],
+        control: datetime,
+        *,
+        proven: bool,
+        further: tuple[str, ...] = (),
     ) -> None:
-        """S37: accepted at the control time. Weak now but proven earlier passes."""
-        weak = sorted(set(self._weak(signed, path, control)))
+        """S37: accepted at the control time. Weak now but proven earlier passes. ``further`` are digests besides."""
+        weak = sorted(set(self._weak(signed, path, control, further)))
         if weak:
             proven_weak = proven or all(self._always_weak(name) for name in weak)
             name = (
@@ -534,8 +547,10 @@ class _Court:
             )
             raise Stop(name, Finding("ALGORITHM_WEAK", ", ".join(weak)))
 
-    def _weak(self, signed: cms.SignedData, path: tuple[bytes, ...], control: datetime) -> Iterator[str]:
-        for oid in (signed.signer.digest_algorithm, cms.signature_digest(signed.signer)):
+    def _weak(
+        self, signed: cms.SignedData, path: tuple[bytes, ...], control: datetime, further: tuple[str, ...]
+    ) -> Iterator[str]:
+        for oid in (signed.signer.digest_algorithm, cms.signature_digest(signed.signer), *further):
             name = cms.hash_algorithm(oid).name.lower() if oid in cms.DIGESTS else oid
             if not self._policy.hash_accepted(name, control):
                 yield name
@@ -557,6 +572,8 @@ class _Court:
         usage = _key_usage(certificate)
         if usage is not None and not (usage.digital_signature or usage.content_commitment):
             self._fail_if("KEY_USAGE", "neither digitalSignature nor nonRepudiation")
+        if not _is_for_documents(certificate):
+            self._fail_if("KEY_USAGE", "the extended key usage does not include documents")
         self._check_related(signed.certificates, facts.signer_certificate or b"")
         for attribute in signed.signer.unsigned_attributes:
             if attribute.type != cms.ID_SIGNATURE_TIME_STAMP:
@@ -677,6 +694,27 @@ def _check_time_stamping_usage(certificate: x509.Certificate) -> None:
         extension = None
     if extension is None or not extension.critical or list(extension.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
         raise Stop(SubIndication.CHAIN_CONSTRAINTS_FAILURE, Finding("KEY_USAGE", "not a time-stamping certificate"))
+
+
+# RFC 5280 4.2.1.12, RFC 9336 3.1; e-mail protection, and what was used for documents before RFC 9336.
+_DOCUMENT_PURPOSES = frozenset(
+    {
+        "2.5.29.37.0",  # any
+        "1.3.6.1.5.5.7.3.36",  # documentSigning
+        "1.3.6.1.5.5.7.3.4",  # emailProtection
+        "1.3.6.1.4.1.311.10.3.12",  # Microsoft's document signing
+        "1.2.840.113583.1.1.5",  # Adobe's authentic documents
+    }
+)
+
+
+def _is_for_documents(certificate: x509.Certificate) -> bool:
+    """Whether the certificate is for signing documents: a TLS client's or a responder's is not."""
+    try:
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return any(purpose.dotted_string in _DOCUMENT_PURPOSES for purpose in purposes)
 
 
 def _key_usage(certificate: x509.Certificate) -> x509.KeyUsage | None:

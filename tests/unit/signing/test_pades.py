@@ -58,7 +58,9 @@ def test_the_form_is_that_of_pades(pki: Pki, signed: bytes) -> None:
     ]  # fmt: skip
     assert [entry["type"].native for entry in signer["unsigned_attrs"]] == ["signature_time_stamp_token"]
     assert info["content"]["encap_content_info"]["content"].native is None
-    assert contents(signed) == info.dump(force=True)
+    # What is digested is encoded as a general encoder would; encoding the whole tree anew takes that one a minute.
+    attributes = signer["signed_attrs"].untag()
+    assert attributes.dump() == attributes.dump(force=True)
 
 
 def test_the_byte_range_covers_all_but_the_contents(signed: bytes) -> None:
