@@ -196,14 +196,14 @@ def verify(
         _verify(public_key, signature, octets, algorithm, digest_algorithm, prehashed)
     except InvalidSignature as error:
         raise SignatureMismatch("the signature does not verify under the key") from error
-    except (UnsupportedAlgorithm, MalformedDer, ArithmeticError) as error:
+    except (UnsupportedAlgorithm, MalformedDer, ArithmeticError, IndexError) as error:
         raise AlgorithmUnknown(str(error)) from error
     except ValueError as error:
         raise SignatureMismatch(f"the signature cannot be verified: {error}") from error
 
 
 def signature_digest(signer: SignerInfo) -> str:
-    """The digest algorithm (object identifier) that the signature is made over. Raises AlgorithmUnknown."""
+    """The digest algorithm (object identifier) that the signature is made over."""
     oid = signer.signature_algorithm_oid
     if oid == _RSA_PSS:
         return _pss_parameters(signer.signature_algorithm)[0]

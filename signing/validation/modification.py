@@ -251,7 +251,7 @@ def _written(reader: PdfFileReader, reference: Any, revision: int) -> bytes | No
     """An object as it would be written, still encrypted; None for one that cannot be read."""
     output = BytesIO()
     try:
-        value: Any = reader.get_object(reference, revision=revision, never_decrypt=True)
+        value: Any = reader.get_object(reference, revision=revision, never_decrypt=True)  # type: ignore[no-untyped-call]
         value.write_to_stream(output)
     except PARSER_FAULTS:
         return None
@@ -263,7 +263,8 @@ def _pictures(handler: Any, field: Any) -> list[bytes]:
     shown = []
     value = handler.get_object(field)
     for widget in (value, *(kid.get_object() for kid in entry(value, "/Kids", ()))):
-        if not isinstance(widget, generic.DictionaryObject) or not form_field_rules.is_annot_visible(widget):
+        visible: Any = form_field_rules.is_annot_visible
+        if not isinstance(widget, generic.DictionaryObject) or not visible(widget):
             continue
         normal = entry(entry(widget, "/AP"), "/N")
         streams = [normal] if isinstance(normal, generic.StreamObject) else [normal[key] for key in normal or ()]

@@ -259,7 +259,7 @@ def test_another_signature_value_is_a_crypto_failure(pki: Pki, pdf: bytes) -> No
         other = bytearray(signer["signature"].native)
         other[-1] ^= 1
         signer["signature"] = bytes(other)
-        return bytes(info.dump(force=True))
+        return bytes(info.dump())
 
     report = judged(with_cms(sign(pki, pdf, level="B-B").data, change), pki, evidence=fresh(pki))
     assert outcome(report) == ("TOTAL-FAILED", "SIG_CRYPTO_FAILURE")
