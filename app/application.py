@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from flask import Flask, g, render_template
+from flask import Flask, render_template
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import health
@@ -19,7 +19,6 @@ from core.text import Catalogue
 from core.wsgi import Environ, StartResponse, WSGIApplication
 
 HERE = Path(__file__).parent
-
 # Where whole documents arrive; everything else is small.
 DOCUMENT_PATHS = ("/api/v1/sign-requests", "/api/v1/validations", "/verify")
 MULTIPART_ALLOWANCE_OCTETS = 64 * 1024
@@ -83,7 +82,6 @@ def create_flask(services: Services) -> Flask:
 
 
 def _start() -> str:
-    g.setdefault("language", "mn")
     return render_template("app/start.html")
 
 

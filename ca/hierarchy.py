@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select
 
 from ca.errors import AuthorityNotFound, CertificateNotFound
@@ -20,8 +18,6 @@ from core.clock import Clock
 from core.database import Database
 from policies import names
 
-# RFC 6960 4.1.1 lets the asker choose; these four are answered.
-CERT_ID_HASHES = ("sha1", "sha256", "sha384", "sha512")
 RESPONDER_PROFILES = ("ocsp-responder", "ocsp-responder-root")
 UNIT_PROFILE = "tsa"
 
@@ -58,17 +54,6 @@ class Authority:
     def subject_key_identifier(self) -> bytes:
         """What stands in the authority key identifier of all it signs."""
         return self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-
-    @cached_property
-    def _cert_id_hashes(self) -> dict[str, tuple[bytes, bytes]]:
-        bits = key_bits(self.public_key)
-        return {
-            name: (hashlib.new(name, self.name).digest(), hashlib.new(name, bits).digest()) for name in CERT_ID_HASHES
-        }
-
-    def has_hashes(self, algorithm: str, name_hash: bytes, key_hash: bytes) -> bool:
-        """Whether a CertID's two issuer hashes (RFC 6960 4.1.1) both mean this CA."""
-        return self._cert_id_hashes.get(algorithm) == (name_hash, key_hash)
 
 
 @dataclass(frozen=True)
@@ -113,14 +98,6 @@ class Hierarchy:
         if not found:
             raise AuthorityNotFound(f"there is no authority for {purpose}")
         return found[-1]
-
-    def by_hashes(self, algorithm: str, name_hash: bytes, key_hash: bytes) -> Authority | None:
-        """The authority that a CertID means, or None. ``algorithm`` is ``sha1``, ``sha256``, ``sha384``, ``sha512``."""
-        for known in (tuple(self._known.values()), self.authorities()):
-            for authority in known:
-                if authority.has_hashes(algorithm, name_hash, key_hash):
-                    return authority
-        return None
 
     def chain(self, slug: str) -> tuple[Authority, ...]:
         """From this authority up to its root, the root included. Raises AuthorityNotFound."""
@@ -170,13 +147,6 @@ def usage_ends(certificate: IssuedCertificate) -> datetime:
     if period.not_after is None:
         return certificate.not_after
     return min(period.not_after.replace(tzinfo=UTC), certificate.not_after)
-
-
-def key_bits(key: PublicKey) -> bytes:
-    """The content of the subjectPublicKey BIT STRING: what byKey and CertID hash (RFC 6960 4.1.1, 4.2.1)."""
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-    return key.public_bytes(Encoding.DER, PublicFormat.PKCS1)
 
 
 def _authority(row: AuthorityRow, certificate: CertificateRow) -> Authority:

@@ -37,12 +37,3 @@ def satisfies(reached: str | None, demanded: str) -> bool:
     if reached not in LADDER or demanded not in LADDER:
         return False
     return LADDER.index(reached) >= LADDER.index(demanded)
-
-
-def methods_for(demanded: str) -> frozenset[str]:
-    """The amr values that a log-in of this kind uses here: a password, and above LOW a second factor beside it."""
-    if demanded == LOW:
-        return frozenset({"pwd"})
-    if demanded == SUBSTANTIAL:
-        return frozenset({"pwd", "otp"})
-    return frozenset({"pwd", "hwk"})

@@ -123,11 +123,6 @@ def subject_of(certificate: bytes) -> bytes:
     return bytes(asn1_x509.Certificate.load(certificate)["tbs_certificate"]["subject"].dump())
 
 
-def issuer_of(certificate: bytes) -> bytes:
-    """The DER of a certificate's issuer, without parsing it further."""
-    return bytes(asn1_x509.Certificate.load(certificate)["tbs_certificate"]["issuer"].dump())
-
-
 def holds_register_number(text: str) -> bool:
     """Whether two Cyrillic letters and eight digits stand somewhere in ``text``."""
     return bool(_REGISTER_NUMBER.search(text))

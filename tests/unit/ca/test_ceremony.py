@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ca import errors
 from ca.ceremony import DEFAULT_PLAN, Plan, read_plan
-from ca.hierarchy import key_bits
 from ca.issuance import Issuance
 from ca.linting import Linter
 from ca.settings import CaSettings
@@ -63,19 +62,6 @@ def test_openssl_accepts_every_certificate_of_the_ceremony(room) -> None:
 def test_openssl_accepts_the_units_for_their_purpose(room, slug: str, purpose: str) -> None:
     unit = room.parts.register.certificates(profile=slug, limit=1)[0]
     assert room.openssl_verify(unit.der, "-purpose", purpose).returncode == 0
-
-
-def test_an_issuer_is_found_by_either_hash_pair_and_not_by_half_of_one(room) -> None:
-    hierarchy = room.parts.hierarchy
-    seal = hierarchy.authority("seal-g1")
-    other = hierarchy.authority("service-g1")
-    for algorithm in ("sha1", "sha256", "sha384", "sha512"):
-        name = hashlib.new(algorithm, seal.name).digest()
-        key = hashlib.new(algorithm, key_bits(seal.public_key)).digest()
-        found = hierarchy.by_hashes(algorithm, name, key)
-        assert found is not None and found.slug == "seal-g1"
-        wrong = hashlib.new(algorithm, key_bits(other.public_key)).digest()
-        assert hierarchy.by_hashes(algorithm, name, wrong) is None
 
 
 def test_a_ceremony_is_held_once(room) -> None:
