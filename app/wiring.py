@@ -66,17 +66,10 @@ class Services:
         self.ca.renewals.renew_due(actor=ACTOR)
         self.ca.crls.publish_all(actor=ACTOR, only_due=True)
 
-    def settle(self) -> None:
-        """Close what a crash left open, when it has been open longer than anything takes."""
-        self._settle(alone=False)
-
     def settle_at_start(self) -> None:
-        """The same as serving begins; where one process does everything, whatever is open then is a crash's."""
+        """Close what a crash left open: all of it where this process does everything alone, else what is old."""
         serve = self.settings.serve
-        whole = serve.workers == 1 and set(serve.rooms) == set(ROOMS) and not self.settings.floor.redis_url
-        self._settle(alone=whole)
-
-    def _settle(self, *, alone: bool) -> None:
+        alone = serve.workers == 1 and set(serve.rooms) == set(ROOMS) and not self.settings.floor.redis_url
         self.ca.recovery.settle(min_age=timedelta(0) if alone else None)
         self.signing.recovery.settle(alone=alone)
 

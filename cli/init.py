@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
@@ -11,6 +12,9 @@ import click
 from cli.context import Context, command_options, read_secret
 from cli.files import write_private
 from core.errors import Conflict
+
+if TYPE_CHECKING:
+    from hsm.settings import HsmSettings
 
 CONFIGURATION = """\
 # Tamga instance. Every setting and its meaning: docs/configuration.md. Unknown keys stop the start.
@@ -57,13 +61,12 @@ def create_instance(
     from app import custody
     from app.schema import upgrade
     from core.database import Database
-    from hsm.keystore import initialise_token, open_keystore
+    from hsm.keystore import open_keystore
 
     configuration = folder / "tamga.toml"
     if configuration.exists():
         raise Conflict(f"{configuration} is there already; nothing was changed")
     folder.mkdir(parents=True, exist_ok=True)
-    pin = pin or secrets.token_urlsafe(18)
     text = CONFIGURATION.format(
         base_url=base_url,
         module=SOFTHSM_MODULE,
@@ -72,10 +75,10 @@ def create_instance(
     )
     unfinished = folder / "tamga.toml.new"
     write_private(unfinished, text)
-    write_private(folder / "token.pin", pin + "\n")
     context.use(unfinished)
-    initialise_token(context.settings.hsm, pin)
-    write_private(folder / "tamga.sqlite3", "")  # SQLite gives its journal the mode of its file
+    _make_token(context.settings.hsm, pin)
+    if not (folder / "tamga.sqlite3").exists():
+        write_private(folder / "tamga.sqlite3", "")  # SQLite gives its journal the mode of its file
     keystore = open_keystore(context.settings.hsm)
     custody.prepare(keystore, context.settings)
     keystore.close()
@@ -85,3 +88,14 @@ def create_instance(
     unfinished.rename(configuration)
     context.use(configuration)
     return configuration
+
+
+def _make_token(settings: HsmSettings, pin: str | None) -> None:
+    # The PIN is written down before the token has it: a token whose PIN nobody knows would be lost.
+    from hsm.keystore import has_token, initialise_token
+
+    if has_token(settings):
+        return
+    if pin is not None or not settings.pin_file.exists():
+        write_private(settings.pin_file, (pin or secrets.token_urlsafe(18)) + "\n")
+    initialise_token(settings, settings.pin_file.read_text("utf-8").strip())
