@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.context import Context, command_options
+from cli.context import Context, command_options, operator
 from core.errors import CodedError
 
 if TYPE_CHECKING:
@@ -125,14 +123,6 @@ def _short_lived_row(one: ShortLived, *, due: bool) -> dict[str, Any]:
         "due": due,
         "error": None,
     }
-
-
-def operator() -> str:
-    """Who typed the command, for the audit log."""
-    try:
-        return f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
-    except KeyError:
-        return f"operator:uid-{os.getuid()}"
 
 
 def pem(der: bytes) -> str:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.ca import operator
-from cli.context import Context, command_options
+from cli.context import Context, command_options, operator
 
 if TYPE_CHECKING:
     from sso.relying_parties import RelyingParty

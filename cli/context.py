@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import pwd
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +56,10 @@ class Context:
 
         return build(self.settings)
 
+    def acting(self, *roles: str) -> str:
+        """Who acts, for the audit log; one of ``roles`` is needed."""
+        return operator()
+
     def use(self, configuration: Path) -> None:
         """Turn to another instance's configuration (the demo does)."""
         self._configuration = configuration
@@ -97,6 +102,14 @@ def command_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(context, *args, **kwargs)
 
     return wrapped
+
+
+def operator() -> str:
+    """Who typed the command, for the audit log."""
+    try:
+        return f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"operator:uid-{os.getuid()}"
 
 
 def read_secret(prompt: str, *, from_stdin: bool) -> str:

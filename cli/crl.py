@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.ca import operator, stamp
-from cli.context import Context, command_options
+from cli.ca import stamp
+from cli.context import Context, command_options, operator
 from core.errors import CodedError, UsageError
 
 if TYPE_CHECKING:

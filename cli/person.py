@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.ca import operator, stamp
-from cli.context import Context, command_options, read_secret
+from cli.ca import stamp
+from cli.context import Context, command_options, operator, read_secret
 
 if TYPE_CHECKING:
     from sso.people import Person
