@@ -57,6 +57,12 @@ class AuditEntry(Base):
     entry_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
 
 
+# Made once: an entry is written with every act, and building a statement costs as much as running it.
+_TABLE = AuditEntry.metadata.tables[AuditEntry.__tablename__]
+_INSERT = _TABLE.insert()
+_NEWEST = select(_TABLE.c.sequence, _TABLE.c.entry_hash).order_by(_TABLE.c.sequence.desc()).limit(1)
+
+
 @dataclass(frozen=True)
 class Verified:
     """A chain that holds: how many entries, and the hash at its end (hexadecimal)."""
@@ -85,31 +91,39 @@ class AuditLog:
         The chain stays locked from here to the transaction's end: append last, after every other row is taken, or
         two transactions that hold each other's rows and wait for the chain block each other.
         """
+        self.append_many(session, event, actor=actor, entries=((subject, facts or {}),))
+
+    def append_many(
+        self, session: Session, event: str, *, actor: str, entries: Sequence[tuple[str | None, Mapping[str, Fact]]]
+    ) -> None:
+        """Add entries of one kind of act, each with its subject and facts, in their order; else like ``append``."""
         session.flush()
-        sequence, previous = _head(session)
-        now = self._clock()
-        document = {
-            "sequence": sequence + 1,
-            "at": _stamp(now),
-            "event": event,
-            "actor": actor,
-            "subject": subject,
-            "facts": dict(facts or {}),
-        }
-        encoded = json.loads(canonical(document))
-        session.add(
-            AuditEntry(
-                sequence=sequence + 1,
-                at=now,
-                event=event,
-                actor=actor,
-                subject=subject,
-                facts=canonical(encoded["facts"]).decode(),
-                previous_hash=previous,
-                entry_hash=_link(previous, document),
+        last, previous = _head(session)
+        rows: list[dict[str, Any]] = []
+        for sequence, (subject, facts) in enumerate(entries, start=last + 1):
+            now = self._clock()
+            document = {
+                "sequence": sequence,
+                "at": _stamp(now),
+                "event": event,
+                "actor": actor,
+                "subject": subject,
+                "facts": dict(facts),
+            }
+            before, previous = previous, _link(previous, document)
+            rows.append(
+                {
+                    "sequence": sequence,
+                    "at": now,
+                    "event": event,
+                    "actor": actor,
+                    "subject": subject,
+                    "facts": canonical(document["facts"]).decode(),
+                    "previous_hash": before,
+                    "entry_hash": previous,
+                }
             )
-        )
-        session.flush()
+        session.execute(_INSERT, rows)
 
 
 def export(session: Session) -> Iterator[dict[str, Any]]:
@@ -173,9 +187,7 @@ def _exported(entry: AuditEntry) -> dict[str, Any]:
 def _head(session: Session) -> tuple[int, bytes]:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _CHAIN_LOCK})
-    row = session.execute(
-        select(AuditEntry.sequence, AuditEntry.entry_hash).order_by(AuditEntry.sequence.desc()).limit(1)
-    ).first()
+    row = session.execute(_NEWEST).first()
     return (row[0], row[1]) if row else (0, GENESIS)
 
 

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "TAMGA_"
 # Variables of ours that choose a file or a behaviour of the tools and are no settings.
-NOT_SETTINGS = frozenset({"TAMGA_CONFIG", "TAMGA_REQUIRE_ALL"})
+NOT_SETTINGS = frozenset({"TAMGA_CONFIG", "TAMGA_OFFICER_KEY", "TAMGA_REQUIRE_ALL"})
 
 
 class ConfigurationError(CodedError):

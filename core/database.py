@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy import Connection, CursorResult, DateTime, Dialect, Engine, MetaData, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, ORMExecuteState, Session
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.types import TypeDecorator
 
@@ -21,6 +22,8 @@ NAMING = {
 }
 # How long a writer waits for another before the database says it is locked.
 BUSY_TIMEOUT_SECONDS = 30
+# Rows that a long reading takes from the database at a time.
+SNAPSHOT_PORTION = 2000
 
 
 class Base(DeclarativeBase):
@@ -57,6 +60,13 @@ class _ReadingSession(Session):
         super().flush(objects)
 
 
+@event.listens_for(_ReadingSession, "do_orm_execute")
+def _refuse_writing(state: ORMExecuteState) -> None:
+    """The same for statements that write without an object."""
+    if state.is_insert or state.is_update or state.is_delete:
+        raise RuntimeError("rows are written in a transaction(), not while reading()")
+
+
 class Database:
     """Engine and transactions. ``url`` is ``sqlite:///file`` or ``postgresql+psycopg://…``.
 
@@ -91,6 +101,25 @@ class Database:
         with self._reads.connect() as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A Core connection that reads one moment of the database, however long the reading takes; it writes nothing.
+
+        Rows come in portions (a server-side cursor on PostgreSQL), so memory does not grow with the answer. Writers
+        are not held up by it.
+        """
+        if self.engine.dialect.name == "sqlite":
+            with self._reads.connect() as connection:
+                connection.exec_driver_sql("BEGIN")  # deferred: WAL gives the reader its moment and no lock
+                try:
+                    yield connection.execution_options(yield_per=SNAPSHOT_PORTION)
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+            return
+        with self.engine.connect() as connection:
+            whole = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            yield whole.execution_options(yield_per=SNAPSHOT_PORTION)
+
     def create_all(self) -> None:
         """Make every table without the schema history; for tests."""
         Base.metadata.create_all(self.engine)
@@ -102,6 +131,17 @@ class Database:
 
 def _engine(url: str, pool_size: int) -> Engine:
     return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, hide_parameters=True)
+
+
+def insert_once(session: Session, row: type[Base], values: Mapping[str, object]) -> bool:
+    """Write a row unless its key is there; whether this caller wrote it.
+
+    Of two transactions that write the same key at once, the second waits for the first and finds the row there.
+    """
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    result = session.execute(insert(row).values(**values).on_conflict_do_nothing())
+    assert isinstance(result, CursorResult)  # noqa: S101 - an INSERT gives a cursor
+    return result.rowcount == 1
 
 
 def _sqlite_engine(url: str, pool_size: int) -> Engine:

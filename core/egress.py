@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -63,6 +63,10 @@ class Egress:
     connection goes to the very address that was checked, so that a second resolution cannot change it. No proxy of
     the environment is used, no redirect followed. ``ca_file`` names the authorities that vouch for servers, in place
     of the system's. ``timeout`` is in seconds, see TIMEOUT_SECONDS.
+
+    Proofs of control over a name (RFC 8555 8.3) loosen two rules, never the one about addresses: ``plain_http`` lets
+    requests without TLS go to public addresses too, ``verify_servers`` off takes any certificate, since the first one
+    is what such a server is asking for. ``resolve`` gives a name's addresses in place of the system.
     """
 
     def __init__(
@@ -71,13 +75,18 @@ class Egress:
         allowed_networks: tuple[str, ...] = (),
         ca_file: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
+        plain_http: bool = False,
+        verify_servers: bool = True,
+        resolve: Callable[[str], Sequence[str]] | None = None,
     ) -> None:
         self._allowed = tuple(ipaddress.ip_network(network) for network in allowed_networks)
         self._tls = ssl.create_default_context(cafile=ca_file)
         # The defaults, said aloud: the chain and the name that was registered (not the address) are checked.
-        self._tls.verify_mode = ssl.CERT_REQUIRED
-        self._tls.check_hostname = True
+        self._tls.check_hostname = verify_servers
+        self._tls.verify_mode = ssl.CERT_REQUIRED if verify_servers else ssl.CERT_NONE
         self._timeout = timeout
+        self._plain_http = plain_http
+        self._resolve = resolve or _system_addresses
 
     def post(self, url: str, body: bytes, content_type: str) -> Answer:
         """POST ``body``. Raises EgressRefused, EgressFailed; an answer of any status is returned."""
@@ -86,6 +95,11 @@ class Egress:
     def get(self, url: str) -> Answer:
         """GET ``url``. Raises EgressRefused, EgressFailed; an answer of any status is returned."""
         return self._request("GET", url, None, {})
+
+    def addresses(self, url: str) -> tuple[str, ...]:
+        """The checked addresses behind ``url``, for a caller that connects by itself. Raises EgressRefused,
+        EgressFailed."""
+        return self._addresses(_parse(url))
 
     def _request(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         parts = _parse(url)
@@ -133,10 +147,10 @@ class Egress:
 
     def _addresses(self, parts: SplitResult) -> tuple[str, ...]:
         try:
-            found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+            found = self._resolve(parts.hostname or "")
         except (OSError, UnicodeError) as error:
             raise EgressFailed(f"{parts.hostname} has no address") from error
-        addresses = tuple(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+        addresses = tuple(dict.fromkeys(address.partition("%")[0] for address in found))
         # Every address must be good: one public name with one private address is how rebinding starts.
         for address in addresses:
             self._check(address, parts.scheme)
@@ -151,11 +165,15 @@ class Egress:
         unassigned = address.version == 6 and address not in _GLOBAL_UNICAST
         if unassigned or not address.is_global or address.is_multicast or _within(address, _NEVER):
             raise EgressRefused("the address is not a public one")
-        if scheme != "https":
+        if scheme != "https" and not self._plain_http:
             raise EgressRefused("only https leaves this service")
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _system_addresses(host: str) -> list[str]:
+    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM)]
 
 
 def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[Network, ...]) -> bool:

@@ -10,12 +10,17 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
-from asn1crypto import core as asn1
 from asn1crypto import x509 as asn1_x509
 
-from policies import oids
+from policies import der, oids
 
+MAX_DNS_NAME = 253  # RFC 1035 2.3.4
+MAX_URI = 2048  # ours
+_DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!#-;=?-Z\[\]_a-z~]+")  # RFC 3986 2; % included
 # RFC 5280 A.1: the alphabet of PrintableString.
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -50,6 +55,7 @@ ATTRIBUTES: Mapping[str, AttributeRule] = {
     "serialNumber": AttributeRule(oids.SERIAL_NUMBER, printable=True, longest=64),
 }
 _LABELS = {rule.oid: label for label, rule in ATTRIBUTES.items()}
+_TYPES = {label: der.object_identifier(rule.oid) for label, rule in ATTRIBUTES.items()}
 
 # EN 319 412-1 5.1.3 and 5.1.4: three letters of type, country, hyphen, identifier.
 _FORMS: Mapping[str, re.Pattern[str]] = {
@@ -71,6 +77,8 @@ def check_attribute(label: str, value: str, *, form: str | None = None) -> str:
         raise NameRefused("name.empty", f"{label} is empty or begins or ends with a space")
     if _CONTROL.search(value):
         raise NameRefused("name.control_character", f"{label} holds a control or invisible character")
+    if not any(unicodedata.category(character)[0] in "LN" for character in value):
+        raise NameRefused("name.insignificant", f"{label} holds no letter and no digit")  # BR 7.1.4.2
     # RFC 5280 A.1: the bounds are in characters, whatever the octets.
     if len(value) > rule.longest:
         raise NameRefused("name.length", f"{label} takes at most {rule.longest} characters; please shorten it")
@@ -85,27 +93,64 @@ def check_attribute(label: str, value: str, *, form: str | None = None) -> str:
     return value
 
 
+def check_alternative_name(kind: str, value: str, *, wildcard: bool = False) -> str:
+    """A subjectAltName value of kind ``DNS``, ``IP`` or ``URI``, as it will be encoded. With ``wildcard`` a DNS name
+    may have ``*`` as its first label (RFC 9525 6.3). Raises NameRefused."""
+    if kind == "DNS":
+        # RFC 1034 3.5 and BR 7.1.4.2.1: letters, digits and hyphens, lower case so that no name exists twice.
+        labels = (value.removeprefix("*.") if wildcard else value).split(".")
+        if len(value) > MAX_DNS_NAME or len(labels) < 2 or not all(_is_dns_label(label) for label in labels):
+            raise NameRefused("name.dns", "a DNS name is lower-case labels of letters, digits and hyphens, two or more")
+        if labels[-1].isdigit():
+            raise NameRefused("name.dns", "a DNS name does not end in a number")  # RFC 3696 2
+    elif kind == "IP":
+        _check_ip_address(value)
+    elif kind == "URI":
+        # RFC 5280 4.2.1.6: absolute, with a scheme and a host.
+        parts = urlsplit(value)
+        if not _URI.fullmatch(value) or len(value) > MAX_URI or not parts.scheme or not parts.netloc:
+            raise NameRefused("name.uri", "a URI is absolute, in ASCII, with a scheme and a host")
+    else:
+        raise NameRefused("name.alternative", f"no certificate of ours carries alternative names of kind {kind}")
+    return value
+
+
+def _is_dns_label(label: str) -> bool:
+    if not _DNS_LABEL.fullmatch(label):
+        return False
+    if label[2:4] != "--":
+        return True
+    try:  # RFC 5890 2.3.1: the only labels with hyphens there are A-labels, which decode
+        return label.startswith("xn--") and bool(label[4:].encode().decode("punycode"))
+    except UnicodeError:
+        return False
+
+
+def _check_ip_address(value: str) -> None:
+    try:
+        address = ip_address(value)
+    except ValueError as error:
+        raise NameRefused("name.ip", "this is no IP address") from error
+    if str(address) != value or "%" in value:
+        raise NameRefused("name.ip", f"the IP address is written {address}")  # RFC 5952
+    if address.is_unspecified or address.is_multicast:
+        raise NameRefused("name.ip", "no single server has this IP address")
+
+
 def encode_name(attributes: Iterable[tuple[str, str]]) -> bytes:
     """The DER of a Name (RFC 5280 4.1.2.4) with one attribute in each RDN, in the order given. Raises NameRefused."""
-    rdns = [
-        asn1_x509.RelativeDistinguishedName([_attribute(label, check_attribute(label, value))])
-        for label, value in attributes
-    ]
-    return bytes(asn1_x509.Name(name="", value=asn1_x509.RDNSequence(rdns)).dump())
+    return der.tlv(der.SEQUENCE, *(_rdn(label, check_attribute(label, value)) for label, value in attributes))
 
 
-def _attribute(label: str, value: str) -> asn1_x509.NameTypeAndValue:
+def _rdn(label: str, value: str) -> bytes:
     rule = ATTRIBUTES[label]
-    string = asn1.PrintableString(value) if rule.printable else asn1.UTF8String(value)  # RFC 5280 4.1.2.4
-    directory_string = asn1_x509.DirectoryString(
-        name="printable_string" if rule.printable else "utf8_string", value=string
-    )
-    return asn1_x509.NameTypeAndValue({"type": rule.oid, "value": directory_string})
+    tag = der.PRINTABLE_STRING if rule.printable else der.UTF8_STRING  # RFC 5280 4.1.2.4
+    return der.tlv(der.SET, der.tlv(der.SEQUENCE, _TYPES[label], der.tlv(tag, value.encode())))
 
 
-def read_name(der: bytes) -> tuple[tuple[str, str], ...]:
+def read_name(encoded: bytes) -> tuple[tuple[str, str], ...]:
     """The attributes of a DER Name in order: label (or dotted identifier) and text."""
-    rdns = asn1_x509.Name.load(der).chosen
+    rdns = asn1_x509.Name.load(encoded).chosen
     return tuple(
         (_LABELS.get(attribute["type"].dotted, attribute["type"].dotted), str(attribute["value"].native))
         for rdn in rdns
@@ -113,9 +158,9 @@ def read_name(der: bytes) -> tuple[tuple[str, str], ...]:
     )
 
 
-def name_text(der: bytes) -> str:
+def name_text(encoded: bytes) -> str:
     """A DER Name on one line, first attribute first: ``C=MN, O=…, CN=…``."""
-    return ", ".join(f"{label}={value}" for label, value in read_name(der))
+    return ", ".join(f"{label}={value}" for label, value in read_name(encoded))
 
 
 def subject_of(certificate: bytes) -> bytes:

@@ -12,6 +12,7 @@ GIVEN_NAME = "2.5.4.42"
 SERIAL_NUMBER = "2.5.4.5"
 
 # Extended key usages.
+SERVER_AUTH = "1.3.6.1.5.5.7.3.1"  # RFC 5280 4.2.1.12
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"  # RFC 5280 4.2.1.12
 TIME_STAMPING = "1.3.6.1.5.5.7.3.8"  # RFC 3161 2.3
 OCSP_SIGNING = "1.3.6.1.5.5.7.3.9"  # RFC 6960 4.2.2.2
@@ -21,6 +22,7 @@ OAUTH_ACCESS_TOKEN_SIGNING = "1.3.6.1.5.5.7.3.39"  # noqa: S105 - RFC 9509, an i
 
 # The names that profiles use for them.
 EXTENDED_KEY_USAGES = {
+    "serverAuth": SERVER_AUTH,
     "clientAuth": CLIENT_AUTH,
     "timeStamping": TIME_STAMPING,
     "OCSPSigning": OCSP_SIGNING,
@@ -29,13 +31,33 @@ EXTENDED_KEY_USAGES = {
     "oauthAccessTokenSigning": OAUTH_ACCESS_TOKEN_SIGNING,
 }
 
+# Signature algorithms.
+ECDSA_SHA256 = "1.2.840.10045.4.3.2"  # RFC 5758 3.2
+ECDSA_SHA384 = "1.2.840.10045.4.3.3"
+ECDSA_SHA512 = "1.2.840.10045.4.3.4"
+RSA_SHA256 = "1.2.840.113549.1.1.11"  # RFC 4055 5
+
+# Extensions of RFC 5280 4.2.1 that we write or read ourselves.
+SUBJECT_KEY_IDENTIFIER = "2.5.29.14"
+PRIVATE_KEY_USAGE_PERIOD = "2.5.29.16"  # RFC 3280 4.2.1.4
+SUBJECT_ALTERNATIVE_NAME = "2.5.29.17"
+CRL_DISTRIBUTION_POINTS = "2.5.29.31"
+CERTIFICATE_POLICIES = "2.5.29.32"
+AUTHORITY_KEY_IDENTIFIER = "2.5.29.35"
+
 # Certificate policies.
 ANY_POLICY = "2.5.29.32.0"  # RFC 5280 4.2.1.4
+NCP_PLUS = "0.4.0.2042.1.2"  # EN 319 411-1 5.3: normalised, the key in a secure cryptographic device
 QCP_N = "0.4.0.194112.1.0"  # EN 319 411-2: qualified, natural person
 QCP_L = "0.4.0.194112.1.1"  # EN 319 411-2: qualified, legal person
 
+# The names that profiles use for them; ``CP`` is what the installation names.
+CERTIFICATE_POLICIES_BY_NAME = {"anyPolicy": ANY_POLICY, "NCP+": NCP_PLUS, "QCP-n": QCP_N, "QCP-l": QCP_L}
+
 # Extensions for which pyca/cryptography has no type.
 QC_STATEMENTS = "1.3.6.1.5.5.7.1.3"  # RFC 3739 3.2.6
+
+VALIDITY_ASSURED_SHORT_TERM = "0.4.0.194121.2.1"  # EN 319 412-1 5.2.2
 
 # Statements inside qcStatements: EN 319 412-5 and RFC 3739.
 QC_COMPLIANCE = "0.4.0.1862.1.1"

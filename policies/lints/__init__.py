@@ -1,6 +1,7 @@
 """Lints of our own: rules that the linter we use does not check, one file each, every finding with its clause.
 
-A lint looks at the octets about to be signed, not at what the issuing code meant to write.
+A lint looks at the octets about to be signed, not at what the issuing code meant to write. Lints of a certificate read
+everything that certificates of one shape share; lints of slots read what differs between them, so they run every time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from asn1crypto import x509
 
+from policies.lints.shape import Slots
 from policies.profiles import CertificateProfile
 
 
@@ -24,6 +26,7 @@ class Finding:
 
 
 Lint = Callable[[x509.Certificate, CertificateProfile], Iterable[Finding]]
+SlotLint = Callable[[Slots, CertificateProfile], Iterable[Finding]]
 
 
 def error(code: str, clause: str, message: str) -> Finding:

@@ -68,7 +68,7 @@ def _demanded(profile: CertificateProfile) -> set[str]:
         "2.5.29.14": True,
         "2.5.29.15": True,
         "2.5.29.16": profile.private_key_usage_period is not None,
-        "2.5.29.17": any(name.required for name in profile.alternative_names),
+        "2.5.29.17": profile.alternative_name_required or any(name.required for name in profile.alternative_names),
         "2.5.29.19": profile.basic_constraints is not None,
         "2.5.29.31": profile.crl_distribution_point,
         "2.5.29.32": bool(profile.policies),
@@ -76,6 +76,7 @@ def _demanded(profile: CertificateProfile) -> set[str]:
         _EXTENDED_KEY_USAGE: bool(profile.extended_key_usage),
         "1.3.6.1.5.5.7.1.1": profile.authority_information_access,
         "1.3.6.1.5.5.7.48.1.5": profile.ocsp_no_check,
-        oids.QC_STATEMENTS: profile.qualified is not None,
+        oids.QC_STATEMENTS: profile.qualified is not None or profile.identifier_semantics is not None,
+        oids.VALIDITY_ASSURED_SHORT_TERM: profile.validity_assured_short_term,
     }
     return {oid for oid, is_wanted in wanted.items() if is_wanted}

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from asn1crypto import x509
-
 from policies.lints import Finding, error
-from policies.profiles import CertificateProfile
+from policies.lints.shape import Slots
+from policies.profiles import MAX_BACKDATE, CertificateProfile
 
 
-def lint(certificate: x509.Certificate, profile: CertificateProfile) -> Iterator[Finding]:
-    """BR 6.3.2 counts the second at notAfter too."""
-    validity = certificate["tbs_certificate"]["validity"]
-    lasting = validity["not_after"].native - validity["not_before"].native + timedelta(seconds=1)
-    if lasting > profile.longest_validity:
+def lint(slots: Slots, profile: CertificateProfile) -> Iterator[Finding]:
+    """BR 6.3.2 counts the second at notAfter too. Profiles that count in minutes are held to whole minutes."""
+    lasting = slots.not_after - slots.not_before + timedelta(seconds=1)
+    day = (slots.not_before + MAX_BACKDATE).date()
+    if not timedelta(0) < lasting <= profile.longest_on(day):
         yield error("validity.longest", "BR 6.3.2", f"valid for {lasting.days} days")
-    if lasting % timedelta(days=1):
-        yield error("validity.whole_days", "BR 6.3.2", "the validity is not a number of whole days")
+    if lasting % profile.validity_unit:
+        yield error("validity.whole_days", "BR 6.3.2", "the validity is not a number of whole days (or minutes)")
