@@ -5,6 +5,8 @@ Every PKCS#11 error ends in one of these; ``translated`` is the only place that 
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import pkcs11
 
 from core.errors import CodedError, Conflict, NotFound, Unavailable, UsageError
@@ -36,6 +38,29 @@ class PinFileUnsafe(UsageError):
     """The PIN file is missing, empty, or readable by others."""
 
     code = "hsm_pin_file_unsafe"
+    status = 503
+    title = "Key custody is misconfigured"
+
+
+class KeyNotAllowed(CodedError):
+    """The broker does not let this user do this with that key."""
+
+    code = "key_not_allowed"
+    status = 403
+    exit_code = 3
+    title = "This key is not for this program"
+
+
+class BrokerRunning(Conflict):
+    """Another broker has this token: a token has one owner."""
+
+    code = "broker_running"
+
+
+class BrokerMisconfigured(UsageError):
+    """The broker's socket, its folder or its list of clients is not as it must be."""
+
+    code = "broker_misconfigured"
     status = 503
     title = "Key custody is misconfigured"
 
@@ -145,21 +170,57 @@ WRONG_PIN: tuple[type[pkcs11.PKCS11Error], ...] = (
 AT_CAPACITY: tuple[type[pkcs11.PKCS11Error], ...] = (pkcs11.SessionCount, pkcs11.OperationActive)
 
 
-def is_state_lost(error: pkcs11.PKCS11Error) -> bool:
-    """True when loading the module anew may heal ``error``.
+class Condition(IntEnum):
+    """What an error says about the token, and so what is to be done."""
+
+    HANDLE_LOST = 1
+    """Open again, find again, once; then start the module's process anew."""
+    MODULE_LOST = 2
+    """Start the module's process anew."""
+    DEVICE_TROUBLE = 3
+    """Fail fast, raise one alarm, probe with growing pauses."""
+    WRONG_PIN = 4
+    """Never try again before an operator acts."""
+    AT_CAPACITY = 5
+    """Wait within the deadline, then refuse."""
+    REFUSED = 6
+    """Our bug or our configuration: fail this request, do not repeat it."""
+
+
+def condition_of(error: pkcs11.PKCS11Error) -> Condition:
+    """What ``error`` says about the token.
 
     A bare ``PKCS11Error`` is what the binding raises for codes it has no class for, and after ``C_Finalize``.
     """
-    return isinstance(error, HANDLE_LOST + MODULE_LOST) or type(error) is pkcs11.PKCS11Error
+    for kinds, condition in (
+        (HANDLE_LOST, Condition.HANDLE_LOST),
+        (MODULE_LOST, Condition.MODULE_LOST),
+        (DEVICE_TROUBLE, Condition.DEVICE_TROUBLE),
+        (WRONG_PIN, Condition.WRONG_PIN),
+        (AT_CAPACITY, Condition.AT_CAPACITY),
+    ):
+        if isinstance(error, kinds):
+            return condition
+    return Condition.MODULE_LOST if type(error) is pkcs11.PKCS11Error else Condition.REFUSED
+
+
+def is_state_lost(error: pkcs11.PKCS11Error) -> bool:
+    """True when loading the module anew may heal ``error``.
+
+    That includes ``OperationActive``: nobody else uses the session, so a call that failed left an operation behind, and
+    only a new session is rid of it.
+    """
+    lost = condition_of(error) in (Condition.HANDLE_LOST, Condition.MODULE_LOST)
+    return lost or isinstance(error, pkcs11.OperationActive)
 
 
 def translated(error: pkcs11.PKCS11Error) -> CodedError:
     """The error of this room that says what ``error`` means. PKCS#11 error texts hold names, never secrets."""
-    kind = type(error).__name__
-    if isinstance(error, WRONG_PIN):
+    kind, condition = type(error).__name__, condition_of(error)
+    if condition is Condition.WRONG_PIN:
         return PinIncorrect("the token refused the PIN; correct the PIN file and restart")
-    if isinstance(error, AT_CAPACITY):
+    if condition is Condition.AT_CAPACITY:
         return HsmBusy("the token has no free session", reason=kind)
-    if isinstance(error, DEVICE_TROUBLE) or is_state_lost(error):
-        return HsmUnavailable(f"the token does not answer ({kind})", reason=kind)
-    return HsmMisused(f"the token refused the request ({kind})", reason=kind)
+    if condition is Condition.REFUSED:
+        return HsmMisused(f"the token refused the request ({kind})", reason=kind)
+    return HsmUnavailable(f"the token does not answer ({kind})", reason=kind)

@@ -22,9 +22,10 @@ from pkcs11 import TokenFlag
 
 from core.logs import get_logger
 from hsm.errors import HsmMisused, HsmUnavailable, PinIncorrect, TokenExists, translated
-from hsm.module import module_at, start_lock
+from hsm.module import Module, module_at, start_lock
 from hsm.pin import check_pin, read_pin, write_pin
 from hsm.settings import HsmSettings
+from hsm.start import function_list
 
 if TYPE_CHECKING:
     from pkcs11._pkcs11 import lib as Library  # noqa: N812 - the binding's class, in its own spelling
@@ -50,7 +51,7 @@ def initialise_token(settings: HsmSettings, pin: str) -> None:
     with module.entered(settings.wait_seconds), start_lock(settings.start_lock):
         module.unload()  # other processes may have made tokens since it was loaded
         try:
-            _make_token(module.load(settings.softhsm_conf), settings, pin)
+            _make_token(module.load(settings.softhsm_conf, settings.module_parameters), settings, pin)
         except pkcs11.PKCS11Error as error:
             raise translated(error) from error
         finally:
@@ -65,9 +66,9 @@ def has_token(settings: HsmSettings) -> bool:
     module = module_at(settings.module)
     with module.entered(settings.wait_seconds), start_lock(settings.start_lock):
         try:
-            if not finished_tokens(module.load(settings.softhsm_conf), settings.token_label):
+            if not _finished(module, settings):
                 module.unload()  # another process may have made the token since
-            return bool(finished_tokens(module.load(settings.softhsm_conf), settings.token_label))
+            return bool(_finished(module, settings))
         except pkcs11.PKCS11Error as error:
             raise translated(error) from error
 
@@ -75,6 +76,10 @@ def has_token(settings: HsmSettings) -> bool:
 def finished_tokens(library: Library, label: str) -> list[pkcs11.Token]:
     """Tokens of this label that have a user PIN; one that a crash left without holds no keys and is passed over."""
     return list(library.get_tokens(token_label=label, token_flags=TokenFlag.USER_PIN_INITIALIZED))
+
+
+def _finished(module: Module, settings: HsmSettings) -> list[pkcs11.Token]:
+    return finished_tokens(module.load(settings.softhsm_conf, settings.module_parameters), settings.token_label)
 
 
 def _make_token(library: Library, settings: HsmSettings, pin: str) -> None:
@@ -95,18 +100,9 @@ def _free_slot(library: Library) -> pkcs11.Slot:
     raise HsmUnavailable("the module offers no slot for a new token")
 
 
-class _FunctionList(ctypes.Structure):
-    """CK_FUNCTION_LIST (PKCS#11 2.40): a version, then pointers in a fixed order."""
-
-    _fields_ = [("version", ctypes.c_ubyte * 2), ("functions", ctypes.c_void_p * 68)]
-
-
 def _init_token(module: str, slot_id: int, so_pin: str, label: str) -> None:
-    functions = ctypes.POINTER(_FunctionList)()
-    if ctypes.CDLL(module).C_GetFunctionList(ctypes.byref(functions)) != 0:
-        raise HsmUnavailable("the module does not list its functions")
     prototype = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
-    init_token = prototype(functions.contents.functions[_C_INIT_TOKEN])
+    init_token = prototype(function_list(module).functions[_C_INIT_TOKEN])
     result = init_token(slot_id, so_pin.encode(), len(so_pin), label.encode().ljust(LABEL_OCTETS))
     if result != 0:
         raise HsmUnavailable(f"the token was not made (CKR 0x{result:08x})")

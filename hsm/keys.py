@@ -8,39 +8,79 @@ key before it is given away.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Never, Protocol, TypeAlias
 
 import pkcs11
-from asn1crypto.algos import DigestAlgorithm, DigestInfo
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.utils import Buffer
-from pkcs11 import MGF, Mechanism
 from pkcs11.util.ec import encode_ec_public_key
 
 from core.logs import get_logger
-from hsm.errors import KeyStaysInToken, SignatureMismatch
+from hsm.errors import HsmMisused, KeyStaysInToken, SignatureMismatch
 
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 HashChoice: TypeAlias = hashes.HashAlgorithm | utils.Prehashed
 
 log = get_logger("hsm.keys")
 
 
-class Custody(Protocol):
-    """Whoever holds the handle of a private key."""
+HASHES: dict[str, hashes.HashAlgorithm] = {
+    algorithm.name: algorithm for algorithm in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
+}
 
-    def use(self, operation: Callable[[Any], bytes]) -> bytes:
-        """The result of ``operation`` on the handle, inside the token."""
+
+class Scheme(StrEnum):
+    """How a digest becomes a signature."""
+
+    ECDSA = "ecdsa"
+    RSA_PKCS1 = "rsa-pkcs1"
+    """RFC 8017 8.2."""
+    RSA_PSS = "rsa-pss"
+    """RFC 8017 8.1, with MGF1 over the same hash."""
+
+
+@dataclass(frozen=True)
+class SignTask:
+    """One signature a token is asked for."""
+
+    scheme: Scheme
+    hash_name: str
+    """As hashlib names it, such as ``sha256``."""
+    digest: bytes
+    salt_octets: int = 0
+    """For RSA_PSS only."""
+
+    def __post_init__(self) -> None:
+        size = HASHES[self.hash_name].digest_size if self.hash_name in HASHES else None
+        if len(self.digest) != size:
+            raise ValueError(f"a {self.hash_name} digest has {size} octets")
+        if self.salt_octets < 0:
+            raise ValueError("a salt has no fewer than 0 octets")
+
+
+class Custody(Protocol):
+    """Whoever lets a private key be used where it is."""
+
+    def sign(self, task: SignTask) -> bytes:
+        """The signature, ECDSA in DER (RFC 3279 2.2.3); not yet verified."""
+        ...
+
+    def quarantined(self) -> bool:
+        """Told when a signature of this key failed its check. True when custody itself refuses the key from now on,
+        so that whoever releases it there need not restart the processes that met the failure."""
         ...
 
 
 class _TokenKey:
     """What EC and RSA keys in a token have in common."""
 
-    def __init__(self, label: str, custody: Custody) -> None:
+    def __init__(self, label: str, verifying: PublicKey, custody: Custody) -> None:
         self._label = label
+        self._verifying = verifying
         self._custody = custody
         self._quarantined = False
 
@@ -74,27 +114,34 @@ class _TokenKey:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._label!r}>"
 
-    def _in_token(self, data: bytes, mechanism: Mechanism, parameters: Any = None) -> bytes:
-        if self._quarantined:
-            raise SignatureMismatch(f"the key {self._label!r} is in quarantine: a signature of it failed its check")
-        return self._custody.use(lambda key: key.sign(data, mechanism=mechanism, mechanism_param=parameters))
+    def sign_task(self, task: SignTask) -> bytes:
+        """The signature ``task`` asks for, verified; otherwise nothing leaves and the key is not used again.
 
-    def _released(self, signature: bytes, verify: Callable[[bytes], None]) -> bytes:
-        """``signature``, once ``verify`` accepts it; otherwise nothing leaves and the key is not used again."""
+        Raises SignatureMismatch.
+        """
+        signature = self.unverified(task)
         try:
-            verify(signature)
+            verify_task(self._verifying, task, signature)
         except InvalidSignature:
             self._quarantined = True
             log.error("hsm_signature_mismatch", label=self._label)
+            self._quarantined = not self._custody.quarantined()
             raise SignatureMismatch(f"the token's signature for {self._label!r} does not verify") from None
         return signature
 
+    def unverified(self, task: SignTask) -> bytes:
+        """The signature as the token gave it: only for who sees to it that it is verified before it is released."""
+        if self._quarantined:
+            raise SignatureMismatch(f"the key {self._label!r} is in quarantine: a signature of it failed its check")
+        check_scheme(self._verifying, task)
+        return self._custody.sign(task)
+
 
 class TokenEllipticCurveKey(_TokenKey, ec.EllipticCurvePrivateKey):
-    """An EC private key in the token; signs ECDSA over any hash."""
+    """An EC private key in the token; signs ECDSA over SHA-2."""
 
     def __init__(self, label: str, public_key: ec.EllipticCurvePublicKey, custody: Custody) -> None:
-        super().__init__(label, custody)
+        super().__init__(label, public_key, custody)
         self._public_key = public_key
 
     @property
@@ -118,12 +165,8 @@ class TokenEllipticCurveKey(_TokenKey, ec.EllipticCurvePrivateKey):
         if signature_algorithm.deterministic_signing:
             raise UnsupportedAlgorithm("deterministic ECDSA is not offered by tokens")
         digest, algorithm = digest_of(bytes(data), signature_algorithm.algorithm)
-        # Tokens return r and s at the curve's width, one after the other (PKCS#11 3.0 2.3.1).
-        raw = self._in_token(digest, Mechanism.ECDSA)
-        half = len(raw) // 2
-        signature = utils.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
-        scheme = ec.ECDSA(utils.Prehashed(algorithm))
-        return self._released(signature, lambda made: self._public_key.verify(made, digest, scheme))
+        _hash_named(algorithm.name)
+        return self.sign_task(SignTask(Scheme.ECDSA, algorithm.name, digest))
 
     def exchange(self, algorithm: ec.ECDH, peer_public_key: ec.EllipticCurvePublicKey) -> Never:
         """Always raises KeyStaysInToken: signing keys agree on nothing."""
@@ -134,7 +177,7 @@ class TokenRsaKey(_TokenKey, rsa.RSAPrivateKey):
     """An RSA private key in the token; signs PKCS #1 v1.5 and PSS."""
 
     def __init__(self, label: str, public_key: rsa.RSAPublicKey, custody: Custody) -> None:
-        super().__init__(label, custody)
+        super().__init__(label, public_key, custody)
         self._public_key = public_key
 
     @property
@@ -156,10 +199,7 @@ class TokenRsaKey(_TokenKey, rsa.RSAPrivateKey):
         if isinstance(algorithm, utils.NoDigestInfo):
             raise UnsupportedAlgorithm("signatures without a DigestInfo are not made")
         digest, hash_algorithm = digest_of(bytes(data), algorithm)
-        encoded, mechanism, parameters = _rsa_request(digest, hash_algorithm, padding, self.key_size)
-        signature = self._in_token(encoded, mechanism, parameters)
-        prehashed = utils.Prehashed(hash_algorithm)
-        return self._released(signature, lambda made: self._public_key.verify(made, digest, padding, prehashed))
+        return self.sign_task(_rsa_task(digest, hash_algorithm, padding, self.key_size))
 
     def decrypt(self, ciphertext: bytes, padding: padding.AsymmetricPadding) -> Never:
         """Always raises KeyStaysInToken: signing keys decrypt nothing."""
@@ -196,38 +236,48 @@ def digest_of(data: bytes, choice: HashChoice) -> tuple[bytes, hashes.HashAlgori
     return digest.finalize(), copy.copy(choice)
 
 
-_PSS_MECHANISMS = {
-    "sha256": (Mechanism.SHA256, MGF.SHA256),
-    "sha384": (Mechanism.SHA384, MGF.SHA384),
-    "sha512": (Mechanism.SHA512, MGF.SHA512),
-}
+def most_salt(key_size: int, hash_name: str) -> int:
+    """Octets of salt a PSS signature has room for: emLen - hLen - 2 (RFC 8017 9.1.1)."""
+    return (key_size + 6) // 8 - HASHES[hash_name].digest_size - 2
 
 
-def _rsa_request(
+def check_scheme(public_key: PublicKey, task: SignTask) -> None:
+    """Raises HsmMisused for what this key cannot do: some tokens answer that as if they were broken."""
+    if (task.scheme is Scheme.ECDSA) is not isinstance(public_key, ec.EllipticCurvePublicKey):
+        raise HsmMisused(f"this kind of key does not sign {task.scheme}")
+    if isinstance(public_key, rsa.RSAPublicKey) and task.salt_octets > most_salt(public_key.key_size, task.hash_name):
+        raise HsmMisused("the salt is longer than the key has room for")
+
+
+def verify_task(public_key: PublicKey, task: SignTask, signature: bytes) -> None:
+    """Raises InvalidSignature unless ``signature`` is what ``task`` asked for."""
+    algorithm = utils.Prehashed(_hash_named(task.hash_name))
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        public_key.verify(signature, task.digest, ec.ECDSA(algorithm))
+    elif task.scheme is Scheme.RSA_PSS:
+        scheme = padding.PSS(padding.MGF1(_hash_named(task.hash_name)), task.salt_octets)
+        public_key.verify(signature, task.digest, scheme, algorithm)
+    else:
+        public_key.verify(signature, task.digest, padding.PKCS1v15(), algorithm)
+
+
+def _hash_named(name: str) -> hashes.HashAlgorithm:
+    if name not in HASHES:
+        raise UnsupportedAlgorithm(f"signatures over {name} are not made")
+    return HASHES[name]
+
+
+def _rsa_task(
     digest: bytes, algorithm: hashes.HashAlgorithm, scheme: padding.AsymmetricPadding, key_size: int
-) -> tuple[bytes, Mechanism, Any]:
-    """What to sign, with which mechanism and parameters."""
-    if algorithm.name not in _PSS_MECHANISMS:
-        raise UnsupportedAlgorithm(f"RSA signatures over {algorithm.name} are not made")
+) -> SignTask:
+    _hash_named(algorithm.name)
     if isinstance(scheme, padding.PKCS1v15):
-        return _digest_info(digest, algorithm), Mechanism.RSA_PKCS, None
-    if isinstance(scheme, padding.PSS):
-        salt = _salt_length(scheme, algorithm, key_size)
-        return digest, Mechanism.RSA_PKCS_PSS, (*_pss_hashes(scheme, algorithm), salt)
-    raise UnsupportedAlgorithm(f"RSA signatures with {scheme.name} are not made")
-
-
-def _digest_info(digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
-    """RFC 8017 9.2 step 2."""
-    identifier = DigestAlgorithm({"algorithm": algorithm.name})
-    encoded: bytes = DigestInfo({"digest_algorithm": identifier, "digest": digest}).dump()
-    return encoded
-
-
-def _pss_hashes(scheme: padding.PSS, algorithm: hashes.HashAlgorithm) -> tuple[Mechanism, MGF]:
+        return SignTask(Scheme.RSA_PKCS1, algorithm.name, digest)
+    if not isinstance(scheme, padding.PSS):
+        raise UnsupportedAlgorithm(f"RSA signatures with {scheme.name} are not made")
     if scheme.mgf._algorithm.name != algorithm.name:
         raise UnsupportedAlgorithm("PSS with two different hashes is not made")
-    return _PSS_MECHANISMS[algorithm.name]
+    return SignTask(Scheme.RSA_PSS, algorithm.name, digest, _salt_length(scheme, algorithm, key_size))
 
 
 def _salt_length(scheme: padding.PSS, algorithm: hashes.HashAlgorithm, key_size: int) -> int:
@@ -237,8 +287,7 @@ def _salt_length(scheme: padding.PSS, algorithm: hashes.HashAlgorithm, key_size:
     if chosen is padding.PSS.DIGEST_LENGTH:
         return algorithm.digest_size
     if chosen is padding.PSS.MAX_LENGTH:
-        # RFC 8017 9.1.1: emLen - hLen - 2 octets are left for the salt.
-        return (key_size + 6) // 8 - algorithm.digest_size - 2
+        return most_salt(key_size, algorithm.name)
     raise ValueError("a signer must say the salt's length")
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import pkcs11
 
 from hsm.errors import HsmBusy, HsmUnavailable
+from hsm.start import started_with
 
 if TYPE_CHECKING:
     from pkcs11._pkcs11 import lib as Library  # noqa: N812 - the binding's class, in its own spelling
@@ -50,7 +51,7 @@ class Module:
         self.anchors: dict[str, Anchor] = {}
         self.generation = 0
         self._library: Library | None = None
-        self._loaded_for: tuple[int, str | None] | None = None
+        self._loaded_for: tuple[int, str | None, str | None] | None = None
         self._lock = threading.RLock()
         os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._renew)
 
@@ -65,18 +66,18 @@ class Module:
         finally:
             lock.release()
 
-    def is_loaded_for(self, conf: Path | None) -> bool:
-        """True when this very process loaded the library with this configuration."""
-        return self._library is not None and self._loaded_for == (os.getpid(), _name(conf))
+    def is_loaded_for(self, conf: Path | None, parameters: str | None = None) -> bool:
+        """True when this very process loaded the library with this configuration and these parameters."""
+        return self._library is not None and self._loaded_for == (os.getpid(), _name(conf), parameters)
 
-    def load(self, conf: Path | None) -> Library:
+    def load(self, conf: Path | None, parameters: str | None = None) -> Library:
         """The library, started for ``conf`` in this process. Call it inside ``entered`` and ``start_lock``."""
-        if self._library is None or not self.is_loaded_for(conf):
+        if self._library is None or not self.is_loaded_for(conf, parameters):
             self.unload()
             if conf is not None:
                 os.environ[SOFTHSM_CONF_VARIABLE] = str(conf.absolute())
-            self._library = _loaded(self.path)
-            self._loaded_for = (os.getpid(), _name(conf))
+            self._library = _loaded(self.path, parameters)
+            self._loaded_for = (os.getpid(), _name(conf), parameters)
         return self._library
 
     def unload(self) -> None:
@@ -126,9 +127,9 @@ def start_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _loaded(path: str) -> Library:
+def _loaded(path: str, parameters: str | None) -> Library:
     try:
-        return pkcs11.lib(path)
+        return pkcs11.lib(path) if parameters is None else started_with(path, parameters)
     except pkcs11.PKCS11Error as error:
         pkcs11.unload(path)
         raise HsmUnavailable(f"the PKCS#11 module {path} does not load ({type(error).__name__})") from error

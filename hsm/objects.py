@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import pkcs11
+from asn1crypto.algos import DigestAlgorithm, DigestInfo
 from asn1crypto.x509 import Name
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from pkcs11 import Attribute, KeyType, MechanismFlag, ObjectClass
+from cryptography.hazmat.primitives.asymmetric import utils
+from pkcs11 import MGF, Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from hsm.errors import HsmMisused, KeyDamaged, KeyNotFound
-from hsm.keys import public_key_of
+from hsm.keys import PublicKey, Scheme, SignTask, public_key_of
 from hsm.templates import (
     CURVES,
     RSA_BITS,
@@ -27,8 +28,6 @@ from hsm.templates import (
     KeyPurpose,
     subject_of,
 )
-
-PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 UNFINISHED = "unfinished-"
 
@@ -168,6 +167,36 @@ def make_secret(session: pkcs11.Session, label: str, purpose: KeyPurpose) -> Non
         capabilities=SECRET_CAPABILITIES[purpose],
         template=STAYS_IN_TOKEN,
     )
+
+
+_PSS_PARAMETERS = {
+    "sha256": (Mechanism.SHA256, MGF.SHA256),
+    "sha384": (Mechanism.SHA384, MGF.SHA384),
+    "sha512": (Mechanism.SHA512, MGF.SHA512),
+}
+
+
+def sign_with(handle: Any, task: SignTask) -> bytes:
+    """The signature a private key's handle makes for ``task``, inside a running operation."""
+    if task.scheme is Scheme.ECDSA:
+        return _dss_encoded(handle.sign(task.digest, mechanism=Mechanism.ECDSA))
+    if task.scheme is Scheme.RSA_PKCS1:
+        return bytes(handle.sign(_digest_info(task), mechanism=Mechanism.RSA_PKCS))
+    parameters = (*_PSS_PARAMETERS[task.hash_name], task.salt_octets)
+    return bytes(handle.sign(task.digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=parameters))
+
+
+def _dss_encoded(raw: bytes) -> bytes:
+    # Tokens return r and s at the curve's width, one after the other (PKCS#11 3.0 2.3.1).
+    half = len(raw) // 2
+    return utils.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
+
+
+def _digest_info(task: SignTask) -> bytes:
+    """RFC 8017 9.2 step 2."""
+    identifier = DigestAlgorithm({"algorithm": task.hash_name})
+    encoded: bytes = DigestInfo({"digest_algorithm": identifier, "digest": task.digest}).dump()
+    return encoded
 
 
 def information(key: Any) -> KeyInformation:

@@ -1,178 +1,163 @@
 """Does this token do everything Tamga asks of one? Vendors differ; operators find out before the ceremony does.
 
-Works with session objects only: nothing is left in the token.
+Nothing is left in the token, no PIN is tried but the one in the PIN file, and failures are reported, not raised: only a
+token that does not open at all ends the examination.
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
 import pkcs11
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding
-from pkcs11 import Attribute, GCMParams, Mechanism
+from pkcs11 import Mechanism, MechanismFlag
 
 from core.errors import CodedError
-from hsm.keys import PrivateKey, TokenEllipticCurveKey, public_key_of, token_key
-from hsm.keystore import Keystore
-from hsm.module import Anchor
-from hsm.objects import generated_pair
-from hsm.templates import (
-    SECRET_BITS,
-    SECRET_CAPABILITIES,
-    SECRET_KEY_TYPES,
-    STAYS_IN_TOKEN,
-    WRAPPABLE,
-    KeyAlgorithm,
-    KeyPurpose,
-)
-from hsm.wrapped import unwrapped
+from hsm import probes
+from hsm.errors import Condition
+from hsm.keys import Scheme
+from hsm.keystore import TokenStatus
+from hsm.sessions import Sessions
+from hsm.settings import HsmSettings
+from hsm.templates import KeyAlgorithm
+from hsm.token_keystore import TokenKeystore
 
-RATE_SIGNATURES = 200
+RATE_SECONDS = 1.0
+
+
+class Need(StrEnum):
+    """What it means when a probe fails."""
+
+    REQUIRED = "required"
+    """Tamga does not work, or not safely, with this token."""
+    OPTIONAL = "optional"
+    """Something is not offered, or told unclearly; what it costs is in the documentation of modules."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing asked of the token: ``detail`` is the reason of a failure or a measure."""
+    """One thing asked of the token."""
 
     name: str
+    group: str
+    need: Need
     passed: bool
     detail: str
+    """What was seen, or why it failed."""
 
 
-def probe(keystore: Keystore) -> tuple[Probe, ...]:
-    """Ask the token for everything, one probe after the other; failures are reported, not raised."""
-    named: tuple[tuple[str, Callable[[Anchor], str]], ...] = (
-        ("ecdsa-p256", lambda anchor: _signs(anchor, KeyAlgorithm.P256)),
-        ("ecdsa-p384", lambda anchor: _signs(anchor, KeyAlgorithm.P384)),
-        ("rsa-3072", lambda anchor: _signs(anchor, KeyAlgorithm.RSA3072)),
-        ("hmac-sha-256", _authenticates),
-        ("aes-256-gcm", _seals),
-        ("aes-key-wrap-pad", _wraps),
-        ("rate-p256", _rate),
-    )
-    return tuple(_probed(keystore, name, ask) for name, ask in named)
+@dataclass(frozen=True)
+class Rate:
+    """How often a second one caller gets something done; None when the token cannot do it."""
+
+    name: str
+    per_second: float | None
 
 
-class _Direct:
-    """A handle used inside a running operation."""
+@dataclass(frozen=True)
+class Report:
+    """What an examination found."""
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    token: TokenStatus
+    probes: tuple[Probe, ...]
+    rates: tuple[Rate, ...]
 
-    def use(self, operation: Callable[[Any], bytes]) -> bytes:
-        return operation(self._handle)
+    @property
+    def passed(self) -> bool:
+        """True when nothing required failed."""
+        return all(probe.passed for probe in self.probes if probe.need is Need.REQUIRED)
 
 
-def _probed(keystore: Keystore, name: str, ask: Callable[[Anchor], str]) -> Probe:
+_MECHANISMS, _ATTRIBUTES, _ERRORS, _PROCESSES = "mechanisms", "attributes", "errors", "processes"
+
+QUESTIONS: tuple[tuple[str, str, Need, Callable[[TokenKeystore], str]], ...] = (
+    ("ecdsa-p256", _MECHANISMS, Need.REQUIRED, probes.signs(KeyAlgorithm.P256, Scheme.ECDSA)),
+    ("ecdsa-p384", _MECHANISMS, Need.REQUIRED, probes.signs(KeyAlgorithm.P384, Scheme.ECDSA)),
+    ("hmac-sha-256", _MECHANISMS, Need.REQUIRED, probes.authenticates),
+    ("aes-256-gcm", _MECHANISMS, Need.REQUIRED, probes.seals),
+    ("aes-key-wrap-pad", _MECHANISMS, Need.REQUIRED, probes.wraps(KeyAlgorithm.P256)),
+    ("aes-key-wrap-pad-rsa", _MECHANISMS, Need.OPTIONAL, probes.wraps(KeyAlgorithm.RSA3072)),
+    ("rsa-3072", _MECHANISMS, Need.OPTIONAL, probes.signs(KeyAlgorithm.RSA3072, Scheme.RSA_PKCS1, Scheme.RSA_PSS)),
+    ("eddsa", _MECHANISMS, Need.OPTIONAL, probes.offers(Mechanism.EDDSA, MechanismFlag.SIGN)),
+    ("ml-dsa", _MECHANISMS, Need.OPTIONAL, probes.offers(Mechanism.ML_DSA, MechanismFlag.SIGN)),
+    ("resident-keys", _ATTRIBUTES, Need.REQUIRED, probes.resident_keys_are_locked_in),
+    ("locks", _ATTRIBUTES, Need.REQUIRED, probes.locks_hold),
+    ("no-extraction", _ATTRIBUTES, Need.REQUIRED, probes.resident_keys_are_not_wrapped),
+    ("wrapping-keys", _ATTRIBUTES, Need.REQUIRED, probes.wrapping_keys_only_wrap),
+    ("unwrapped-keys", _ATTRIBUTES, Need.REQUIRED, probes.unwrapped_keys_only_sign),
+    ("names", _ATTRIBUTES, Need.REQUIRED, probes.names_are_given_once),
+    ("trusted-mark", _ATTRIBUTES, Need.OPTIONAL, probes.trusted_mark_is_the_officers),
+    ("wrap-with-trusted", _ATTRIBUTES, Need.OPTIONAL, probes.wrap_with_trusted_holds),
+    ("unknown-key", _ERRORS, Need.REQUIRED, probes.unknown_key_is_not_found),
+    ("damaged-blob", _ERRORS, Need.REQUIRED, probes.damaged_blob_is_refused),
+    ("destroyed-key", _ERRORS, Need.REQUIRED, probes.told(Condition.HANDLE_LOST, probes.sign_with_destroyed)),
+    ("lost-session", _ERRORS, Need.REQUIRED, probes.lost_session_heals),
+    ("restarted-module", _ERRORS, Need.REQUIRED, probes.restarted_module_heals),
+    ("wrong-mechanism", _ERRORS, Need.OPTIONAL, probes.told(Condition.REFUSED, probes.sign_with_foreign_mechanism)),
+    ("wrong-length", _ERRORS, Need.OPTIONAL, probes.told(Condition.REFUSED, probes.unwrap_too_little)),
+    ("threads", _PROCESSES, Need.REQUIRED, probes.threads_take_turns),
+    ("processes", _PROCESSES, Need.REQUIRED, probes.processes_work_side_by_side),
+)
+
+RATES: tuple[tuple[str, Callable[[TokenKeystore], AbstractContextManager[Callable[[], object]]]], ...] = (
+    ("ecdsa-p256", lambda keystore: probes.signing(keystore, KeyAlgorithm.P256)),
+    ("ecdsa-p384", lambda keystore: probes.signing(keystore, KeyAlgorithm.P384)),
+    ("rsa-3072", lambda keystore: probes.signing(keystore, KeyAlgorithm.RSA3072)),
+    ("hmac-sha-256", probes.authenticating),
+    ("aes-256-gcm", probes.sealing),
+    ("wrapped-p256", probes.wrapped_signing),
+)
+
+
+def examine(settings: HsmSettings, *, rate_seconds: float = RATE_SECONDS) -> Report:
+    """Ask the token everything, one question after the other, then measure for ``rate_seconds`` each.
+
+    Raises HsmUnavailable, PinIncorrect or PinFileUnsafe when the token does not open.
+    """
+    # Time flies for these sessions, so that the pause after one failed question is over before the next.
+    keystore = TokenKeystore(Sessions(settings, monotonic=itertools.count(step=3600).__next__))
     try:
-        return Probe(name, True, keystore.sessions.run(ask))
-    except (CodedError, AssertionError, InvalidSignature) as error:
-        return Probe(name, False, str(error))
-
-
-def _pair(anchor: Anchor, algorithm: KeyAlgorithm, private: dict[Attribute, Any]) -> tuple[Any, Any, PrivateKey]:
-    public, handle = generated_pair(anchor.session, algorithm, store=False, label="", private=private)
-    return public, handle, token_key(f"probe {algorithm}", public_key_of(public), _Direct(handle))
-
-
-def _secret(anchor: Anchor, purpose: KeyPurpose) -> Any:
-    return anchor.session.generate_key(
-        SECRET_KEY_TYPES[purpose],
-        SECRET_BITS,
-        store=False,
-        capabilities=SECRET_CAPABILITIES[purpose],
-        template=STAYS_IN_TOKEN,
-    )
-
-
-def _signs(anchor: Anchor, algorithm: KeyAlgorithm) -> str:
-    public, handle, key = _pair(anchor, algorithm, STAYS_IN_TOKEN)
-    try:
-        _signed(key)
-        _expect(handle[Attribute.NEVER_EXTRACTABLE], "the token does not say that the key was never extractable")
-        _expect(handle[Attribute.LOCAL], "the token does not say that it made the key")
+        status = keystore.status()
+        probes.sweep(keystore)
+        asked = tuple(_asked(keystore, *question) for question in QUESTIONS)
+        rates = tuple(Rate(name, _rate(keystore, prepared, rate_seconds)) for name, prepared in RATES)
+        return Report(status, (*asked, _left_nothing(keystore)), rates)
     finally:
-        handle.destroy()
-        public.destroy()
-    return "signed and verified"
+        keystore.close()
 
 
-def _signed(key: PrivateKey) -> None:
-    """A token key verifies each signature itself."""
-    if isinstance(key, TokenEllipticCurveKey):
-        key.sign(b"probe", ec.ECDSA(hashes.SHA256()))
-    else:
-        key.sign(b"probe", padding.PKCS1v15(), hashes.SHA256())
-        key.sign(b"probe", padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
-
-
-def _authenticates(anchor: Anchor) -> str:
-    key = _secret(anchor, KeyPurpose.MAC)
+def _asked(keystore: TokenKeystore, name: str, group: str, need: Need, ask: Callable[[TokenKeystore], str]) -> Probe:
     try:
-        first, again, other = (key.sign(data, mechanism=Mechanism.SHA256_HMAC) for data in (b"1", b"1", b"2"))
-    finally:
-        key.destroy()
-    _expect(len(first) == 32 and first == again != other, "the MAC is not a function of the data")
-    return "32 octets"
+        return Probe(name, group, need, True, ask(keystore))
+    except (CodedError, probes.ProbeFailed, pkcs11.PKCS11Error) as error:
+        return Probe(name, group, need, False, str(error) or type(error).__name__)
 
 
-def _seals(anchor: Anchor) -> str:
-    key = _secret(anchor, KeyPurpose.ENCRYPTION)
-    parameters = GCMParams(os.urandom(12), b"context", 128)
+def _rate(
+    keystore: TokenKeystore,
+    prepared: Callable[[TokenKeystore], AbstractContextManager[Callable[[], object]]],
+    seconds: float,
+) -> float | None:
     try:
-        sealed = bytes(key.encrypt(b"probe", mechanism=Mechanism.AES_GCM, mechanism_param=parameters))
-        changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
-        opened = key.decrypt(sealed, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
-        _expect(bytes(opened) == b"probe", "what was sealed does not open")
-        _expect(_refuses(key, changed, parameters), "a changed tag was accepted")
-    finally:
-        key.destroy()
-    return "opened, and refused when changed"
+        with prepared(keystore) as act:
+            act()
+            begun, done = time.perf_counter(), 0
+            while (passed := time.perf_counter() - begun) < seconds or done == 0:
+                act()
+                done += 1
+            return round(done / passed, 1)
+    except (CodedError, pkcs11.PKCS11Error):
+        return None
 
 
-def _refuses(key: Any, sealed: bytes, parameters: GCMParams) -> bool:
+def _left_nothing(keystore: TokenKeystore) -> Probe:
+    """Also destroys what a failed question could not."""
     try:
-        key.decrypt(sealed, mechanism=Mechanism.AES_GCM, mechanism_param=parameters)
-    except pkcs11.PKCS11Error:
-        return True
-    return False
-
-
-def _wraps(anchor: Anchor) -> str:
-    wrapping = _secret(anchor, KeyPurpose.WRAPPING)
-    public, handle, _ = _pair(anchor, KeyAlgorithm.P256, WRAPPABLE)
-    try:
-        blob = wrapping.wrap_key(handle, mechanism=Mechanism.AES_KEY_WRAP_PAD)
-        again = unwrapped(wrapping, blob)
-        _signed(token_key("probe unwrapped", public_key_of(public), _Direct(again)))
-        _expect(not again[Attribute.EXTRACTABLE] and again[Attribute.SENSITIVE], "an unwrapped key can leave the token")
-        again.destroy()
-    finally:
-        for made in (handle, public, wrapping):
-            made.destroy()
-    return f"{len(blob)} octets"
-
-
-def _rate(anchor: Anchor) -> str:
-    public, handle, key = _pair(anchor, KeyAlgorithm.P256, STAYS_IN_TOKEN)
-    try:
-        begun = time.perf_counter()
-        for _ in range(RATE_SIGNATURES):
-            _signed(key)
-        return (
-            f"{RATE_SIGNATURES / (time.perf_counter() - begun):.0f} verified signatures a second, one after the other"
-        )
-    finally:
-        handle.destroy()
-        public.destroy()
-
-
-def _expect(condition: bool, otherwise: str) -> None:
-    if not condition:
-        raise AssertionError(otherwise)
+        left = probes.sweep(keystore)
+    except CodedError as error:
+        return Probe("left-nothing", _ATTRIBUTES, Need.REQUIRED, False, str(error))
+    return Probe("left-nothing", _ATTRIBUTES, Need.REQUIRED, left == 0, f"{left} keys were left over and are destroyed")

@@ -17,6 +17,7 @@ from hsm.errors import WRONG_PIN, HsmMisused, HsmUnavailable, PinIncorrect, is_s
 from hsm.module import Anchor, Module, module_at, start_lock
 from hsm.pin import read_pin
 from hsm.settings import HsmSettings
+from hsm.softhsm import guard_tokens
 from hsm.templates import TamgaAttributes
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ T = TypeVar("T")
 K = TypeVar("K", bound=pkcs11.Object)
 
 PROBE_AFTER_SECONDS = 1.0
+CAPACITY_PAUSE_SECONDS = 0.02
 FOREVER = -1
 _PIN_DIGEST_KEY = os.urandom(32)
 
@@ -55,11 +57,24 @@ class Sessions:
         anchor it is given; it must not call ``run`` itself. Raises HsmUnavailable, HsmBusy (never when ``patient``),
         PinIncorrect (each later call too) or HsmMisused; errors of this room that ``operation`` raises pass through.
         """
-        with self._module.entered(FOREVER if patient else self._settings.wait_seconds):
+        wait = FOREVER if patient else self._settings.wait_seconds
+        give_up = time.monotonic() + self._settings.wait_seconds
+        while True:
+            try:
+                return self._entered(operation, wait, give_up)
+            except pkcs11.SessionCount:
+                # The token refused before it did anything: once somebody else is done, there may be room.
+                time.sleep(CAPACITY_PAUSE_SECONDS)
+
+    def _entered(self, operation: Callable[[Anchor], T], wait: float, give_up: float) -> T:
+        """``run`` without patience for a token that is full: the binding's error passes until ``give_up``."""
+        with self._module.entered(wait):
             self._refuse_early()
             try:
                 return operation(self._anchor())
             except pkcs11.PKCS11Error as error:
+                if isinstance(error, pkcs11.SessionCount) and time.monotonic() < give_up:
+                    raise
                 if not is_state_lost(error):
                     raise self._failed(error) from error
                 log.warning("hsm_state_lost", reason=type(error).__name__)
@@ -77,7 +92,7 @@ class Sessions:
     def close(self) -> None:
         """Log out. The next call logs in again."""
         with self._module.entered(self._settings.wait_seconds):
-            if self._module.is_loaded_for(self._settings.softhsm_conf):
+            if self._module.is_loaded_for(self._settings.softhsm_conf, self._settings.module_parameters):
                 self._module.unload()
 
     def _once_more(self, operation: Callable[[Anchor], T]) -> T:
@@ -104,7 +119,7 @@ class Sessions:
     def _anchor(self) -> Anchor:
         """This token's logged-in session, opened now when this process has none."""
         label, conf = self._settings.token_label, self._settings.softhsm_conf
-        if self._module.is_loaded_for(conf) and label in self._module.anchors:
+        if self._module.is_loaded_for(conf, self._settings.module_parameters) and label in self._module.anchors:
             return self._known(self._module.anchors[label])
         pin = read_pin(self._settings.pin_file)
         with start_lock(self._settings.start_lock):
@@ -115,7 +130,9 @@ class Sessions:
         return anchor
 
     def _logged_in(self, pin: str) -> pkcs11.Session:
-        library = self._module.load(self._settings.softhsm_conf)
+        if self._settings.softhsm_conf is not None:
+            guard_tokens(self._settings.softhsm_conf)
+        library = self._module.load(self._settings.softhsm_conf, self._settings.module_parameters)
         token = _token(library, self._settings.token_label)
         try:
             return token.open(rw=True, user_pin=pin, attribute_mapper=TamgaAttributes())

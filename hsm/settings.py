@@ -4,8 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 SOFTHSM_MODULE = "/usr/lib/softhsm/libsofthsm2.so"
+
+MAX_WORKERS = 64
+MAX_DEADLINE_SECONDS = 60.0
+
+KeyRight = Literal["sign", "mac", "seal", "wrap", "make", "destroy", "list"]
+
+
+@dataclass(frozen=True)
+class HsmClient:
+    """A user of this machine whom the broker lets use keys. Asking whether a key is there needs no right of its own."""
+
+    user: str
+    """The peer's user, by name or number; the kernel says which one is at the other end of the socket."""
+
+    room: str
+    """What logs and counters call it, such as ``ocsp``."""
+
+    keys: tuple[str, ...]
+    """Labels it may use; ``*`` stands for anything, ``ocsp-*`` for every responder's."""
+
+    operations: tuple[KeyRight, ...] = ("sign",)
+    """What it may do with them: sign, mac, seal (and unseal), wrap (all about wrapped keys), make, destroy, list."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +40,9 @@ class HsmSettings:
 
     module: str = SOFTHSM_MODULE
     """The PKCS#11 shared library, an absolute path."""
+
+    module_parameters: str | None = None
+    """Handed to the module when it starts (``pReserved`` of C_Initialize). NSS's softoken asks for them."""
 
     token_label: str = "tamga"  # noqa: S105 - a token's name, not a secret
     """Tokens are found by label: slot numbers change when a module starts again."""
@@ -30,6 +56,32 @@ class HsmSettings:
 
     wait_seconds: float = 10.0
     """How long a call waits for the calls before it; one that would wait longer is refused with 503."""
+
+    broker: Path | None = None
+    """The broker's unix socket. With it, only ``tamga hsm broker`` loads the module and reads the PIN file."""
+
+    broker_workers: int = 2
+    """Processes of the broker, each with a session of its own: calls into one token that run side by side."""
+
+    broker_group: str = ""
+    """The group that may connect, by name or number; empty means the broker's own user only."""
+
+    broker_deadline: float = 2.0
+    """Seconds in which the broker answers. A request that would wait longer is refused, a call that hangs is ended."""
+
+    broker_queue: int = 256
+    """Requests that may wait in the broker."""
+
+    clients: tuple[HsmClient, ...] = ()
+    """Who may use which keys through the broker. Its own user may everything unless it is named here, too."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.broker_workers <= MAX_WORKERS:
+            raise ValueError(f"broker_workers must be 1 to {MAX_WORKERS}")
+        if not 0 < self.broker_deadline <= MAX_DEADLINE_SECONDS:
+            raise ValueError(f"broker_deadline must be above 0 and at most {MAX_DEADLINE_SECONDS:g} s")
+        if self.broker_queue < 1:
+            raise ValueError("broker_queue must be at least 1")
 
     @property
     def start_lock(self) -> Path:

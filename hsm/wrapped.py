@@ -2,7 +2,8 @@
 
 A token holds thousands of keys, a country has millions of signers. So a signer's key is made in the token as a session
 object, wrapped there with AES key wrap with padding (RFC 5649) under a key that never leaves, and destroyed. What is
-stored is useless without the token. To sign, it is unwrapped into the token again, for one block of code.
+stored is useless without the token. For each signature it is unwrapped into the token again, signs, and is destroyed,
+within one call into the keystore.
 
 Key wrap knows no context: a blob of another person would unwrap as well. Therefore each blob carries an HMAC, made in
 the token, over the owner's context, the public key and the blob; and every signature is verified with the public key.
@@ -11,41 +12,18 @@ the token, over the owner's context, the public key and the blob; and every sign
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
-import pkcs11
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from pkcs11 import KeyType, Mechanism, MechanismFlag, ObjectClass
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hsm.errors import HsmMisused, WrappedKeyRefused
-from hsm.keys import PrivateKey, public_key_of, token_key
-from hsm.keystore import Keystore, binding_label
-from hsm.module import Anchor
-from hsm.objects import generated_pair, prove_alive, spki
-from hsm.sessions import Held
-from hsm.templates import CURVES, STAYS_IN_TOKEN, WRAPPABLE, KeyAlgorithm, KeyPurpose
+from hsm.keys import PrivateKey, SignTask, token_key
+from hsm.keystore import Keystore
+from hsm.templates import KeyAlgorithm, KeyPurpose
+from hsm.wrapping import MAX_CONTEXT_OCTETS, WrappedKey, wrapped_name
 
-MAX_BLOB_OCTETS = 512  # a wrapped P-384 key has about 100
-MAX_CONTEXT_OCTETS = 1024
-_BINDING_DOMAIN = b"tamga wrapped key 1"
-
-
-@dataclass(frozen=True)
-class WrappedKey:
-    """A private key as it is stored: useless without its token, its wrapping key and its owner's context."""
-
-    blob: bytes = field(repr=False)
-    mac: bytes = field(repr=False)
-    public_key: bytes
-    """SubjectPublicKeyInfo in DER."""
-    wrapping_key: str
-    """Label of the wrapping key, so that two generations can be in use."""
-    algorithm: str
+__all__ = ["MAX_CONTEXT_OCTETS", "WrappedKey", "WrappedKeys"]
 
 
 class WrappedKeys:
@@ -61,89 +39,60 @@ class WrappedKeys:
             self._keystore.generate_secret(self._wrapping_label, KeyPurpose.WRAPPING)
 
     def generate(self, algorithm: KeyAlgorithm | str, context: bytes) -> WrappedKey:
-        """A fresh key pair on P-256 or P-384, wrapped and bound to ``context`` (say, whose key it is and what for).
+        """A fresh key pair, wrapped and bound to ``context`` (say, whose key it is and what for).
 
-        Raises KeyNotFound before ``prepare``, HsmMisused for another algorithm or an over-long context.
+        ``algorithm`` is P-256, P-384 or RSA-3072. Raises KeyNotFound before ``prepare``, HsmMisused for another
+        algorithm or an over-long context.
         """
-        kind = _checked_algorithm(algorithm)
-        wrapping = self._keystore.secret(self._wrapping_label, KeyPurpose.WRAPPING)
-
-        def make(anchor: Anchor) -> tuple[bytes, bytes]:
-            return _made_and_wrapped(anchor.session, wrapping.within(anchor), kind)
-
-        public_key, blob = self._keystore.sessions.run(make)
-        unbound = WrappedKey(blob, b"", public_key, self._wrapping_label, kind.value)
-        return WrappedKey(blob, self._binding(unbound, context), public_key, self._wrapping_label, kind.value)
+        return self._keystore.generate_wrapped(self._wrapping_label, algorithm, context)
 
     @contextlib.contextmanager
     def opened(self, wrapped: WrappedKey, context: bytes) -> Iterator[PrivateKey]:
-        """The private key inside the token, until the block ends; it signs and does nothing else.
+        """The private key, until the block ends; it signs and does nothing else.
 
-        Raises WrappedKeyRefused when any part of ``wrapped`` was changed or ``context`` is not the one it was made for.
+        The key is inside the token only while it makes a signature. Raises WrappedKeyRefused when any part of
+        ``wrapped`` was changed or ``context`` is not the one it was made for.
         """
-        public_key = self._checked(wrapped, context)
-        wrapping = self._keystore.secret(wrapped.wrapping_key, KeyPurpose.WRAPPING)
-        held = Held(self._keystore.sessions, lambda anchor: unwrapped(wrapping.within(anchor), wrapped.blob))
-        try:
-            held.use(lambda _: None)
-            yield token_key(f"wrapped {hashlib.sha256(wrapped.public_key).hexdigest()[:16]}", public_key, held)
-        finally:
-            held.release()
-
-    def _checked(self, wrapped: WrappedKey, context: bytes) -> ec.EllipticCurvePublicKey:
-        """The public key of ``wrapped``, after its binding was verified; nothing else of it is believed before."""
-        if len(wrapped.blob) > MAX_BLOB_OCTETS:
-            raise WrappedKeyRefused("the wrapped key is too long")
-        if not hmac.compare_digest(self._binding(wrapped, context), wrapped.mac):
-            raise WrappedKeyRefused("the wrapped key was changed or belongs elsewhere")
+        self._keystore.check_wrapped(wrapped, context)
         public_key = serialization.load_der_public_key(wrapped.public_key)
-        if not isinstance(public_key, ec.EllipticCurvePublicKey):
+        if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
             raise WrappedKeyRefused("the wrapped key is of an unknown kind")
-        return public_key
+        custody = _Outside(self._keystore, wrapped, context)
+        try:
+            yield token_key(wrapped_name(wrapped), public_key, custody)
+        finally:
+            custody.close()
 
-    def _binding(self, wrapped: WrappedKey, context: bytes) -> bytes:
-        if not 0 < len(context) <= MAX_CONTEXT_OCTETS:
-            raise HsmMisused(f"a wrapped key's context has 1 to {MAX_CONTEXT_OCTETS} octets")
-        bound = (
-            wrapped.wrapping_key.encode(),
-            wrapped.algorithm.encode(),
-            context,
-            hashlib.sha256(wrapped.public_key).digest(),
-            wrapped.blob,
-        )
-        # Lengths first: no two different sets of fields give the same octets.
-        encoded = b"".join(len(part).to_bytes(4, "big") + part for part in (_BINDING_DOMAIN, *bound))
-        return self._keystore.mac(binding_label(wrapped.wrapping_key), encoded)
+    def rewrap(self, wrapped: WrappedKey, context: bytes, new_wrapping_label: str) -> WrappedKey:
+        """The same key under another wrapping key, bound to the same context; ``wrapped`` stays usable, too.
 
+        It is unwrapped and wrapped again inside the token. Raises WrappedKeyRefused, and KeyNotFound for a wrapping key
+        that is not there.
+        """
+        return self._keystore.rewrap(wrapped, context, new_wrapping_label)
 
-def _checked_algorithm(algorithm: KeyAlgorithm | str) -> KeyAlgorithm:
-    if algorithm not in CURVES:
-        raise HsmMisused("wrapped keys are on P-256 or P-384")
-    return KeyAlgorithm(algorithm)
+    def rebound(self, wrapped: WrappedKey, context: bytes, new_context: bytes) -> WrappedKey:
+        """The same key bound to ``new_context``; the key itself is not touched. Raises WrappedKeyRefused."""
+        return self._keystore.rebind(wrapped, context, new_context)
 
 
-def _made_and_wrapped(session: pkcs11.Session, wrapping: Any, algorithm: KeyAlgorithm) -> tuple[bytes, bytes]:
-    """SubjectPublicKeyInfo and blob of a key pair that is gone when this returns."""
-    public, private = generated_pair(session, algorithm, store=False, label="", private=WRAPPABLE)
-    try:
-        return spki(public_key_of(public)), wrapping.wrap_key(private, mechanism=Mechanism.AES_KEY_WRAP_PAD)
-    finally:
-        private.destroy()
-        public.destroy()
+class _Outside:
+    """Custody of a key that is kept outside the token."""
 
+    def __init__(self, keystore: Keystore, wrapped: WrappedKey, context: bytes) -> None:
+        self._keystore = keystore
+        self._wrapped = wrapped
+        self._context = context
+        self._closed = False
 
-def unwrapped(wrapping: Any, blob: bytes) -> Any:
-    """The wrapped private key as a session object that only signs. Raises WrappedKeyRefused."""
-    try:
-        return wrapping.unwrap_key(
-            ObjectClass.PRIVATE_KEY,
-            KeyType.EC,
-            blob,
-            mechanism=Mechanism.AES_KEY_WRAP_PAD,
-            store=False,
-            capabilities=MechanismFlag.SIGN,
-            template=STAYS_IN_TOKEN,
-        )
-    except (pkcs11.WrappedKeyInvalid, pkcs11.WrappedKeyLenRange, pkcs11.GeneralError) as error:
-        prove_alive(wrapping.session)  # SoftHSM reports a damaged blob as it reports a broken device
-        raise WrappedKeyRefused("the wrapped key does not unwrap") from error
+    def sign(self, task: SignTask) -> bytes:
+        if self._closed:
+            raise HsmMisused("this key was closed")
+        return self._keystore.sign_wrapped(self._wrapped, self._context, task)
+
+    def quarantined(self) -> bool:
+        """The keystore has told of it already: it verifies such signatures, too."""
+        return False
+
+    def close(self) -> None:
+        self._closed = True

@@ -4,7 +4,6 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from click.testing import CliRunner
 from pkcs11 import Attribute, KeyType
 
@@ -12,7 +11,6 @@ from cli.context import Context
 from cli.hsm import hsm
 from hsm.errors import KeyExtractable
 from hsm.keystore import Keystore, open_keystore
-from hsm.self_test import probe
 from hsm.settings import HsmSettings
 
 
@@ -47,25 +45,3 @@ def test_keys_are_listed_with_their_attributes(keystore: Keystore, shared_settin
     assert rows["root"]["algorithm"] == "P-384"
     assert all(row["locked_in"] and row["never_extractable"] for row in rows.values())
     assert "responder" in run(shared_settings, "keys").stdout
-
-
-def test_the_self_test_passes_and_leaves_nothing(keystore: Keystore, shared_settings: HsmSettings) -> None:
-    def objects() -> int:
-        return keystore.sessions.run(lambda anchor: len(list(anchor.session.get_objects())))
-
-    before = objects()
-    done = run(shared_settings, "test", "--json")
-    assert done.exit_code == 0, done.output
-    result = json.loads(done.stdout)["result"]
-    assert result["passed"] is True
-    assert {each["name"] for each in result["probes"]} >= {"ecdsa-p256", "aes-256-gcm", "aes-key-wrap-pad"}
-    assert objects() == before
-
-
-def test_a_failed_probe_is_told_and_ends_with_status_one(
-    keystore: Keystore, shared_settings: HsmSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hsm.self_test._refuses", lambda *arguments: False)
-    (failed,) = (each for each in probe(keystore) if not each.passed)
-    assert (failed.name, failed.detail) == ("aes-256-gcm", "a changed tag was accepted")
-    assert run(shared_settings, "test").exit_code == 1

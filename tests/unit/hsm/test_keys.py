@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey
 
 from hsm.errors import HsmMisused, KeyStaysInToken, SignatureMismatch
 from hsm.jwk import token_jwk
-from hsm.keys import TokenEllipticCurveKey, TokenRsaKey, sign_prehashed
+from hsm.keys import SignTask, TokenEllipticCurveKey, TokenRsaKey, sign_prehashed
 from hsm.keystore import Keystore
 
 ECDSA_256 = ec.ECDSA(hashes.SHA256())
@@ -49,7 +49,7 @@ def test_an_ecdsa_signature_verifies_outside(keystore: Keystore, label: str, alg
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA256(), hashes.SHA384(), hashes.SHA512()], ids=lambda a: a.name)
-@pytest.mark.parametrize("salt", [None, 32, padding.PSS.DIGEST_LENGTH, padding.PSS.MAX_LENGTH], ids=str)
+@pytest.mark.parametrize("salt", [None, 32, padding.PSS.DIGEST_LENGTH, padding.PSS.MAX_LENGTH], ids=["PKCS1v15", "32", "digest", "max"])
 def test_an_rsa_signature_verifies_outside(keystore: Keystore, algorithm: hashes.HashAlgorithm, salt: Any) -> None:
     key = rsa_key(keystore)
     scheme = padding.PKCS1v15() if salt is None else padding.PSS(padding.MGF1(algorithm), salt)
@@ -102,12 +102,16 @@ class FlippedBit:
 
     def __init__(self, key: TokenEllipticCurveKey) -> None:
         self._custody = key._custody
-        self.calls = 0
+        self.calls = self.told = 0
 
-    def use(self, operation: Any) -> bytes:
+    def sign(self, task: SignTask) -> bytes:
         self.calls += 1
-        signature = self._custody.use(operation)
+        signature = self._custody.sign(task)
         return signature[:-1] + bytes([signature[-1] ^ 1])
+
+    def quarantined(self) -> bool:
+        self.told += 1
+        return False
 
 
 def test_a_wrong_signature_never_leaves_and_ends_the_keys_use(keystore: Keystore) -> None:
@@ -117,7 +121,7 @@ def test_a_wrong_signature_never_leaves_and_ends_the_keys_use(keystore: Keystore
     for _ in range(2):
         with pytest.raises(SignatureMismatch):
             key.sign(b"message", ECDSA_256)
-    assert custody.calls == 1
+    assert (custody.calls, custody.told) == (1, 1)
 
 
 def test_a_signature_under_another_public_key_never_leaves(keystore: Keystore) -> None:

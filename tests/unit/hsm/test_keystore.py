@@ -93,7 +93,9 @@ def test_a_mac_depends_on_data_and_secret_and_outlives_the_session(keystore: Key
     assert len(first) == len(keystore.mac("mac", b"")) == 32
     assert keystore.mac("mac", b"data") == first
     assert keystore.mac("mac", b"other") != first
-    assert keystore.mac("wrapping-1-mac", b"data") != first
+    keystore.generate_secret("mac-2", KeyPurpose.MAC)
+    assert keystore.mac("mac-2", b"data") != first
+    keystore.destroy("mac-2")
     keystore.close()
     assert keystore.mac("mac", b"data") == first
 

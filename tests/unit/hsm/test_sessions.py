@@ -18,6 +18,7 @@ from hsm.keystore import KeyAlgorithm, KeyPurpose, Keystore, open_keystore
 from hsm.module import Anchor, module_at
 from hsm.sessions import Sessions
 from hsm.settings import HsmSettings
+from hsm.token_keystore import TokenKeystore
 from tests.unit.hsm.hammer import sign, use_everything
 
 ROOT = Path(__file__).parents[3]
@@ -155,7 +156,7 @@ class HandTurnedClock:
 
 def test_a_missing_token_is_an_outage_that_ends_when_it_is_back(settings: HsmSettings, tmp_path: Path) -> None:
     clock = HandTurnedClock()
-    keystore = Keystore(Sessions(settings, monotonic=clock))
+    keystore = TokenKeystore(Sessions(settings, monotonic=clock))
     key = keystore.generate("ca", KeyPurpose.CERTIFICATE_SIGNING, KeyAlgorithm.P256)
     keystore.generate_secret("mac", KeyPurpose.MAC)
     expected = keystore.mac("mac", b"data")
