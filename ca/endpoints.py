@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
+from cryptography import x509
 from sqlalchemy.exc import SQLAlchemyError
 
 from ca.errors import AuthorityNotFound, CrlNotFound
@@ -104,9 +105,9 @@ def _crl(parts: Parts, issuer: str, shard: str) -> _Found:
 
 
 def _certificate(parts: Parts, slug: str) -> _Found:
-    authority = parts.hierarchy.authority(slug)
-    modified = authority.certificate.not_valid_before_utc
-    return _Found(authority.der, "application/pkix-cert", modified, MAX_CERTIFICATE_AGE_SECONDS)
+    der = parts.hierarchy.certificate_at(slug)
+    modified = x509.load_der_x509_certificate(der).not_valid_before_utc
+    return _Found(der, "application/pkix-cert", modified, MAX_CERTIFICATE_AGE_SECONDS)
 
 
 def _now(clock: Clock) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.errors import CodedError, Conflict, NotFound
+from core.errors import CodedError, Conflict, NotFound, Unavailable
 
 
 class RefusedByPolicy(CodedError):
@@ -72,6 +72,18 @@ class LintRefused(RefusedByPolicy):
     """A linter found an error in what would have been signed; ``findings`` lists them."""
 
     code = "lint_refused"
+
+
+class LinterUnavailable(Unavailable):
+    """The linter does not answer; what is not linted is not signed."""
+
+    code = "linter_unavailable"
+
+
+class BatchRefused(RefusedByPolicy):
+    """More applications at once than are certified in one go, or none."""
+
+    code = "batch_refused"
 
 
 class SerialTaken(Conflict):
@@ -152,6 +164,49 @@ class NotSuspended(Conflict):
     code = "not_suspended"
 
 
+class SelectionRefused(RefusedByPolicy):
+    """A selection of certificates says nothing, or what cannot be."""
+
+    code = "selection_refused"
+
+
+class NothingSelected(NotFound):
+    """No certificate fits the selection."""
+
+    code = "nothing_selected"
+
+
+class MassRevocationNotFound(NotFound):
+    """There is no such plan of a mass revocation."""
+
+    code = "mass_revocation_not_found"
+
+
+class MassRevocationDone(Conflict):
+    """The plan was carried out; it is not carried out again."""
+
+    code = "mass_revocation_done"
+
+
+class MassRevocationAltered(Conflict):
+    """The recorded list is not the one that was planned and approved."""
+
+    code = "mass_revocation_altered"
+
+
+class MassRevocationUnfinished(CodedError):
+    """Some of it was done; ``facts`` hold the token to go on with and how much is done."""
+
+    code = "mass_revocation_unfinished"
+    exit_code = 7
+
+
+class ExportRefused(RefusedByPolicy):
+    """An audit export is not one that this instance's log can be reconciled with."""
+
+    code = "export_refused"
+
+
 class CrlConflict(Conflict):
     """Somebody else published this CRL meanwhile."""
 
@@ -180,3 +235,103 @@ class CeremonyHeld(Conflict):
     """This ceremony was held already, or another one is under way."""
 
     code = "ceremony_held"
+
+
+class QuorumRequired(RefusedByPolicy):
+    """Outside of development a ceremony has custodians who approve it."""
+
+    code = "ceremony_quorum_required"
+
+
+class NoQuorum(RefusedByPolicy):
+    """Fewer custodians approved the plan than it asks for."""
+
+    code = "ceremony_no_quorum"
+
+
+class PlanEdited(RefusedByPolicy):
+    """A custodian approved another text of this plan."""
+
+    code = "ceremony_plan_edited"
+
+
+class ForeignCustodian(RefusedByPolicy):
+    """The plan lists no such custodian."""
+
+    code = "ceremony_foreign_custodian"
+
+
+class DuplicateCustodian(RefusedByPolicy):
+    """One custodian's signature counts once."""
+
+    code = "ceremony_duplicate_custodian"
+
+
+class ApprovalForged(RefusedByPolicy):
+    """A signature in a custodian's name does not verify."""
+
+    code = "ceremony_approval_forged"
+
+
+class CustodianKeyRefused(RefusedByPolicy):
+    """The key file cannot be read, or holds another kind of key."""
+
+    code = "ceremony_key_refused"
+
+
+class KeyInUse(RefusedByPolicy):
+    """The key to be destroyed still speaks for something."""
+
+    code = "ceremony_key_in_use"
+
+
+class CeremonyInterrupted(CodedError):
+    """Somebody said no to a step: what was done before stands, and the same command goes on."""
+
+    code = "ceremony_interrupted"
+    status = 409
+    exit_code = 7
+
+
+class TranscriptBroken(CodedError):
+    """The transcript is not what the ceremony wrote; ``line`` is the first that does not fit."""
+
+    code = "ceremony_transcript_broken"
+    status = 422
+    exit_code = 1
+
+
+class AuthorityRevoked(AuthorityNotInForce):
+    """The authority, or one above it, is revoked: it signs nothing more."""
+
+    code = "authority_revoked"
+
+
+class AuthorityExpired(AuthorityNotInForce):
+    """The authority's certificate, or one above it, has ended."""
+
+    code = "authority_expired"
+
+
+class AuthorityNotYetValid(AuthorityNotInForce):
+    """The authority's certificate has not begun."""
+
+    code = "authority_not_yet_valid"
+
+
+class AuthorityRetired(AuthorityNotInForce):
+    """The authority was retired: it answers for what it signed and signs nothing new."""
+
+    code = "authority_retired"
+
+
+class AuthorityLive(Conflict):
+    """The authority still has certificates in force, or is the only one of its purpose."""
+
+    code = "authority_live"
+
+
+class OutsideCertificateRefused(RefusedByPolicy):
+    """An outside root's answer does not fit our authority; ``reason`` says which check failed."""
+
+    code = "outside_certificate_refused"

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 
+from asn1crypto import core as asn1
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from sqlalchemy import select
 
-from ca.errors import AuthorityNotFound, CertificateNotFound
+from ca.errors import (
+    AuthorityExpired,
+    AuthorityNotFound,
+    AuthorityNotInForce,
+    AuthorityRetired,
+    AuthorityRevoked,
+    CertificateNotFound,
+)
 from ca.register import IssuedCertificate, State, issued
-from ca.tables import AuthorityRow, CertificateRow
+from ca.tables import AuthorityRow, CertificateRow, FurtherCertificateRow
 from ca.to_be_signed import PublicKey
 from core.clock import Clock
 from core.database import Database
@@ -20,6 +29,14 @@ from policies import names
 
 RESPONDER_PROFILES = ("ocsp-responder", "ocsp-responder-root")
 UNIT_PROFILE = "tsa"
+
+
+# Made once: every issuance asks it, and building the statement costs as much as running it.
+_STANDING = (
+    select(AuthorityRow.slug, AuthorityRow.retired_at, CertificateRow.state)
+    .join(CertificateRow, CertificateRow.id == AuthorityRow.certificate_id)
+    .order_by(AuthorityRow.established_at, AuthorityRow.slug)
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,12 @@ class Authority:
     issuer: str
     certificate_id: str
     der: bytes = field(repr=False)
+    retired_at: datetime | None = None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it signed itself."""
+        return self.issuer == self.slug
 
     @cached_property
     def certificate(self) -> x509.Certificate:
@@ -64,8 +87,21 @@ class Credential:
     certificate: IssuedCertificate
 
 
+@dataclass(frozen=True)
+class FurtherCertificate:
+    """One more certificate for an authority's key. ``issuer`` is the root of ours that signed it, None for an outside
+    one; ``chain`` holds the outside certificates above it, DER, its root last."""
+
+    slug: str
+    authority: str
+    issuer: str | None
+    served: bool
+    der: bytes = field(repr=False)
+    chain: tuple[bytes, ...] = field(repr=False)
+
+
 class Hierarchy:
-    """Looks authorities up. What was found is kept, since an authority never changes; what was not is asked again."""
+    """Looks authorities up. A certificate that was found is kept, since it never changes; who is in force is asked."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -74,15 +110,7 @@ class Hierarchy:
 
     def authorities(self) -> tuple[Authority, ...]:
         """All authorities, the oldest first: a CA stands after the CA that signed it."""
-        query = (
-            select(AuthorityRow, CertificateRow)
-            .join(CertificateRow, CertificateRow.id == AuthorityRow.certificate_id)
-            .order_by(AuthorityRow.established_at, AuthorityRow.slug)
-        )
-        with self._database.reading() as session:
-            for row, certificate in session.execute(query):
-                self._known.setdefault(row.slug, _authority(row, certificate))
-        return tuple(self._known.values())
+        return tuple(authority for authority, _ in self._standing())
 
     def authority(self, slug: str) -> Authority:
         """The authority of this slug. Raises AuthorityNotFound."""
@@ -93,11 +121,31 @@ class Hierarchy:
         return self._known[slug]
 
     def for_purpose(self, purpose: str) -> Authority:
-        """The newest authority of this purpose. Raises AuthorityNotFound."""
-        found = [authority for authority in self.authorities() if authority.purpose == purpose]
+        """The newest authority of this purpose that may certify now.
+
+        Raises AuthorityNotFound when there was never one, else why the newest may not: AuthorityRevoked,
+        AuthorityExpired or AuthorityRetired.
+        """
+        standing = self._standing()
+        found = [authority for authority, _ in reversed(standing) if authority.purpose == purpose]
         if not found:
             raise AuthorityNotFound(f"there is no authority for {purpose}")
-        return found[-1]
+        refusals = [self._refusal(authority, standing) for authority in found]
+        for authority, refusal in zip(found, refusals, strict=True):
+            if refusal is None:
+                return authority
+        raise next(refusal for refusal in refusals if refusal is not None)
+
+    def check_in_force(self, slug: str, *, for_status: bool = False) -> None:
+        """Whether the authority may sign now: neither it nor one above it revoked or ended, itself not retired.
+
+        ``for_status`` is for what speaks of certificates that exist: a retired authority goes on signing CRLs and
+        responders. Raises AuthorityNotFound, AuthorityRevoked, AuthorityExpired, AuthorityRetired.
+        """
+        standing = self._standing()
+        refusal = self._refusal(self.authority(slug), standing, for_status=for_status)
+        if refusal is not None:
+            raise refusal
 
     def chain(self, slug: str) -> tuple[Authority, ...]:
         """From this authority up to its root, the root included. Raises AuthorityNotFound."""
@@ -107,6 +155,78 @@ class Hierarchy:
             authority = self.authority(authority.issuer)
             chain.append(authority)
         return tuple(chain)
+
+    def served_chain(self, slug: str) -> tuple[bytes, ...]:
+        """The certificates, DER, that go with what this authority signed, the root last: those of our own chain, or
+        from the first authority on that serves an outside root's answer, that answer and its chain."""
+        served = {further.authority: further for further in self.further_certificates() if further.served}
+        certificates: list[bytes] = []
+        for authority in self.chain(slug):
+            further = served.get(authority.slug)
+            if further is not None:
+                return (*certificates, further.der, *further.chain)
+            certificates.append(authority.der)
+        return tuple(certificates)
+
+    def further_certificates(self) -> tuple[FurtherCertificate, ...]:
+        """Cross-certificates and outside roots' answers, the oldest first."""
+        query = select(FurtherCertificateRow).order_by(FurtherCertificateRow.entered_at, FurtherCertificateRow.slug)
+        with self._database.reading() as session:
+            return tuple(
+                FurtherCertificate(
+                    slug=row.slug,
+                    authority=row.authority,
+                    issuer=row.issuer,
+                    served=row.served,
+                    der=row.der,
+                    chain=split(row.chain),
+                )
+                for row in session.scalars(query)
+            )
+
+    def certificate_at(self, slug: str) -> bytes:
+        """The certificate that ``/aia/<slug>.cer`` gives, DER: an authority's, or a further one by its own slug.
+
+        An authority that serves an outside root's answer gives that; its own is then at ``<slug>-own``. Raises
+        AuthorityNotFound.
+        """
+        further = self.further_certificates()
+        for each in further:
+            if slug == each.slug or (each.served and slug == each.authority):
+                return each.der
+        if slug.removesuffix("-own") in {each.authority for each in further if each.served}:
+            slug = slug.removesuffix("-own")
+        return self.authority(slug).der
+
+    def _standing(self) -> tuple[tuple[Authority, bool], ...]:
+        """Every authority as it is now, the oldest first, with whether its certificate is good."""
+        standing = []
+        with self._database.reading() as session:
+            for slug, retired_at, state in session.execute(_STANDING).all():
+                known = self._known.get(slug)
+                if known is None:
+                    row = session.get_one(AuthorityRow, slug)
+                    known = _authority(row, session.get_one(CertificateRow, row.certificate_id))
+                elif known.retired_at != retired_at:
+                    known = replace(known, retired_at=retired_at)
+                self._known[slug] = known
+                standing.append((known, state == State.GOOD.value))
+        return tuple(standing)
+
+    def _refusal(
+        self, authority: Authority, standing: Sequence[tuple[Authority, bool]], *, for_status: bool = False
+    ) -> AuthorityNotInForce | None:
+        # notAfter is inclusive, and counts whole seconds (RFC 5280 4.1.2.5).
+        now = self._clock().replace(microsecond=0)
+        good = {each.slug: is_good for each, is_good in standing}
+        for above in self.chain(authority.slug):
+            if not good[above.slug]:
+                return AuthorityRevoked(f"{above.slug} is revoked; it signs nothing more")
+            if above.certificate.not_valid_after_utc < now:
+                return AuthorityExpired(f"the certificate of {above.slug} has ended; a new generation is due")
+        if authority.retired_at is not None and not for_status:
+            return AuthorityRetired(f"{authority.slug} was retired; it certifies nothing more")
+        return None
 
     def root(self, slug: str) -> Authority:
         """The root above this authority."""
@@ -138,6 +258,16 @@ class Hierarchy:
             return Credential(row.key_label, issued(row))
 
 
+def split(ders: bytes) -> tuple[bytes, ...]:
+    """Certificates that stand one after the other, DER."""
+    parts: list[bytes] = []
+    while ders:
+        length = len(asn1.Asn1Value.load(ders).dump())
+        parts.append(ders[:length])
+        ders = ders[length:]
+    return tuple(parts)
+
+
 def usage_ends(certificate: IssuedCertificate) -> datetime:
     """When the certificate's key stops signing: privateKeyUsagePeriod, or the certificate's end. Aware UTC."""
     try:
@@ -157,4 +287,5 @@ def _authority(row: AuthorityRow, certificate: CertificateRow) -> Authority:
         issuer=row.issuer,
         certificate_id=row.certificate_id,
         der=certificate.der,
+        retired_at=row.retired_at,
     )

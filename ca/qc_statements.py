@@ -51,5 +51,10 @@ def qc_statements(claims: QualifiedStatements, disclosure_url: str) -> bytes:
     )
 
 
+def identifier_semantics(semantics: str) -> bytes:
+    """The DER of the extension's value when it says only what the subject's identifier means (EN 319 412-1 5.1)."""
+    return bytes(_Statements([_statement(oids.PKIX_QC_SYNTAX_V2, _Identifiers([_SEMANTICS[semantics]]))]).dump())
+
+
 def _statement(identifier: str, information: core.Asn1Value) -> dict[str, object]:
     return {"statement_id": identifier, "statement_info": core.Any(information)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from itertools import islice
+from typing import Any
 
 from cryptography import x509
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from ca import serial_number
@@ -106,6 +109,48 @@ class IssuedCertificate:
         return names.name_text(names.subject_of(self.der))
 
 
+@dataclass(frozen=True)
+class Filters:
+    """Which certificates are meant: those that fit everything given.
+
+    ``issued_from`` and ``expires_from`` include their moment, ``issued_until`` and ``expires_until`` do not.
+    ``serial_prefix`` is the beginning of the 36 hexadecimal digits.
+    """
+
+    issuer: str | None = None
+    profile: str | None = None
+    holder: str | None = None
+    state: State | None = None
+    reason: Reason | None = None
+    issued_from: datetime | None = None
+    issued_until: datetime | None = None
+    expires_from: datetime | None = None
+    expires_until: datetime | None = None
+    serial_prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no beginning of a serial number. Raises ValueError."""
+        if self.serial_prefix is not None and not re.fullmatch("[0-9a-f]{1,36}", self.serial_prefix):
+            raise ValueError("a serial number begins with up to 36 lower-case hexadecimal digits")
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The same in SQL, over CertificateRow."""
+        row, made = CertificateRow, list[ColumnElement[bool]]()
+        for name in ("issuer", "profile", "holder", "state", "reason"):
+            value = getattr(self, name)
+            if value is not None:
+                made.append(getattr(row, name) == (int(value) if name == "reason" else str(value)))
+        bounds = ((row.issued_at, self.issued_from, self.issued_until),
+                  (row.not_after, self.expires_from, self.expires_until))  # fmt: skip
+        for column, low, high in bounds:
+            made += [column >= low] if low is not None else []
+            made += [column < high] if high is not None else []
+        if self.serial_prefix is not None:
+            lowest, highest = (self.serial_prefix.ljust(2 * serial_number.SERIAL_OCTETS, digit) for digit in "0f")
+            made.append(row.serial.between(bytes.fromhex(lowest), bytes.fromhex(highest)))
+        return made
+
+
 class Register:
     """Asks the register; nothing here changes it."""
 
@@ -143,6 +188,14 @@ class Register:
                 raise CertificateNotFound("the register knows no such certificate")
             return issued(row)
 
+    def by_sha256(self, digest: bytes) -> IssuedCertificate:
+        """The certificate with this fingerprint. Raises CertificateNotFound."""
+        with self._database.reading() as session:
+            row = session.scalar(select(CertificateRow).where(CertificateRow.sha256 == digest))
+            if row is None:
+                raise CertificateNotFound("the register knows no certificate with this fingerprint")
+            return issued(row)
+
     def certificates(
         self,
         *,
@@ -153,14 +206,31 @@ class Register:
         limit: int = MAX_LISTED,
     ) -> tuple[IssuedCertificate, ...]:
         """Certificates that fit every filter given, newest first, at most ``limit`` (1,000)."""
-        query = select(CertificateRow)
-        wanted = {"holder": holder, "profile": profile, "issuer": issuer, "state": state.value if state else None}
-        for name, value in wanted.items():
-            if value is not None:
-                query = query.where(getattr(CertificateRow, name) == value)
-        query = query.order_by(CertificateRow.issued_at.desc(), CertificateRow.id).limit(min(limit, MAX_LISTED))
+        filters = Filters(holder=holder, profile=profile, issuer=issuer, state=state)
+        query = _newest_first(filters).limit(min(limit, MAX_LISTED))
         with self._database.reading() as session:
-            return tuple(issued(row) for row in session.scalars(query))
+            return tuple(issued(row) for row in session.execute(query))
+
+    def stream(self, filters: Filters, *, limit: int | None = None) -> Iterator[IssuedCertificate]:
+        """All certificates that fit, newest first, as they stood when the first was asked for.
+
+        Memory does not grow with their number. Take them all, or close the iterator.
+        """
+        with self._database.snapshot() as connection:
+            yield from map(issued, islice(connection.execute(_newest_first(filters)), limit))
+
+    def with_subject(self, subject_sha256: bytes) -> tuple[IssuedCertificate, ...]:
+        """Certificates whose subject's DER has this SHA-256, newest first.
+
+        The register keeps no such hash: every certificate is looked at, one after the other.
+        """
+        found = []
+        for certificate in self.stream(Filters()):
+            if hashlib.sha256(names.subject_of(certificate.der)).digest() == subject_sha256:
+                found.append(certificate)
+                if len(found) == MAX_LISTED:
+                    break
+        return tuple(found)
 
     def status(self, issuer: str, serial: int) -> CertificateStatus | None:
         """The status of an issuer's serial number; None when that issuer never issued it.
@@ -190,14 +260,29 @@ class Register:
 
     def suspensions(self, certificate_id: str) -> tuple[Suspension, ...]:
         """Every interval during which the certificate was suspended, oldest first."""
-        query = select(SuspensionRow).where(SuspensionRow.certificate_id == certificate_id)
+        return self.suspensions_of([certificate_id]).get(certificate_id, ())
+
+    def suspensions_of(self, certificate_ids: Sequence[str]) -> dict[str, tuple[Suspension, ...]]:
+        """The same of several certificates, by their ids; those that were never suspended are left out."""
+        query = select(SuspensionRow).where(SuspensionRow.certificate_id.in_(certificate_ids))
+        found: dict[str, tuple[Suspension, ...]] = {}
         with self._database.reading() as session:
-            rows: Sequence[SuspensionRow] = list(session.scalars(query.order_by(SuspensionRow.began_at)))
-            return tuple(Suspension(row.began_at, row.ended_at) for row in rows)
+            for row in session.scalars(query.order_by(SuspensionRow.began_at)):
+                found[row.certificate_id] = (*found.get(row.certificate_id, ()), _suspension(row))
+        return found
 
 
-def issued(row: CertificateRow) -> IssuedCertificate:
-    """A row of the register as a value."""
+def _newest_first(filters: Filters) -> Any:
+    query = select(*CertificateRow.__table__.columns).where(*filters.conditions())
+    return query.order_by(CertificateRow.issued_at.desc(), CertificateRow.id.desc())
+
+
+def _suspension(row: SuspensionRow) -> Suspension:
+    return Suspension(row.began_at, row.ended_at)
+
+
+def issued(row: Any) -> IssuedCertificate:
+    """A row of the register, an object or a tuple with its names, as a value."""
     return IssuedCertificate(
         id=row.id,
         issuer=row.issuer,

@@ -12,20 +12,24 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from sqlalchemy import Connection, LargeBinary, bindparam, literal, select
 
 from ca import errors
-from ca.register import certified_key
 from ca.settings import CaSettings
-from ca.tables import BlockedKeyRow
+from ca.tables import BlockedKeyRow, CertificateRow
 from ca.to_be_signed import PublicKey
 from core.database import Database
 from policies import names
 from policies.keys import KeyRefused, check_public_key, load_public_key
 from policies.profiles import CertificateProfile, ProfileUnknown, load_profile
+from policies.weak_keys import WeakKeys
 
 MAX_CSR_OCTETS = 16_384
-_CA_PROFILES = ("root", "issuing-ca")
+# Ours: what one server answers for; more only makes handshakes long.
+MAX_ALTERNATIVE_NAMES = 100
+AUTHORITY_PROFILES = ("root", "issuing-ca", "issuing-ca-tls")
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,16 @@ class Application:
         return hashlib.sha256(self.spki).digest()
 
 
+NO_WEAK_KEYS = WeakKeys()
+
+
 class Registration:
     """Checks applications against profiles, key rules, name rules and blocked keys."""
 
-    def __init__(self, settings: CaSettings, database: Database) -> None:
+    def __init__(self, settings: CaSettings, database: Database, weak_keys: WeakKeys = NO_WEAK_KEYS) -> None:
         self._settings = settings
         self._database = database
+        self._weak_keys = weak_keys
 
     def apply(
         self,
@@ -117,18 +125,51 @@ class Registration:
         return fitted_subject(profile, {"C": self._settings.country, **given})
 
     def _with_good_key(self, application: Application) -> Application:
+        check_common_name(application.profile, application.subject, [name for _, name in application.alternative_names])
         try:
             check_public_key(application.public_key, application.profile.keys)
         except KeyRefused as refusal:
             raise errors.KeyNotAccepted(str(refusal), reason=refusal.code) from refusal
-        with self._database.reading() as session:
-            blocked = session.get(BlockedKeyRow, application.spki_sha256) is not None
-            ours = certified_key(session, application.spki_sha256, _CA_PROFILES)
-        if blocked:
+        key = application.public_key
+        if isinstance(key, rsa.RSAPublicKey) and self._weak_keys.holds(key.public_numbers().n):
+            raise errors.KeyNotAccepted("this key is on a list of weak keys", reason="key.debian_weak")
+        with self._database.connect() as connection:
+            known = known_keys(connection, [application.spki_sha256]).get(application.spki_sha256, UNKNOWN_KEY)
+        if known.blocked:
             raise errors.KeyNotAccepted("this key was revoked as compromised", reason="key.blocked")
-        if ours:
+        if known.authorities:
             raise errors.KeyNotAccepted("this is the key of an authority", reason="key.authority")
         return application
+
+
+# Made once: building the statement costs as much as running it. An empty certificate says that the key is blocked.
+_KEYS = bindparam("keys", type_=LargeBinary, expanding=True)
+_KNOWN_KEYS = (
+    select(CertificateRow.spki_sha256, CertificateRow.der)
+    .where(CertificateRow.spki_sha256.in_(_KEYS), CertificateRow.profile.in_(AUTHORITY_PROFILES))
+    .union_all(select(BlockedKeyRow.spki_sha256, literal(b"", LargeBinary)).where(BlockedKeyRow.spki_sha256.in_(_KEYS)))
+)
+
+
+@dataclass(frozen=True)
+class KnownKey:
+    """What the register knows of a public key: whether it is blocked, and the authorities' certificates of it, DER."""
+
+    blocked: bool
+    authorities: tuple[bytes, ...] = field(repr=False)
+
+
+UNKNOWN_KEY = KnownKey(False, ())
+
+
+def known_keys(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, KnownKey]:
+    """Ask the register about keys by the hash of their SubjectPublicKeyInfo. Those it knows nothing of are left out."""
+    known: dict[bytes, KnownKey] = {}
+    for key, der in connection.execute(_KNOWN_KEYS, {"keys": keys}):
+        before = known.get(key, UNKNOWN_KEY)
+        authorities = (*before.authorities, der) if der else before.authorities
+        known[key] = KnownKey(before.blocked or not der, authorities)
+    return known
 
 
 def known_profile(name: str) -> CertificateProfile:
@@ -193,10 +234,27 @@ def fitted_alternative_names(
 ) -> tuple[tuple[str, str], ...]:
     """The subjectAltName values that the profile takes. Raises SubjectRefused."""
     allowed = {name.kind for name in profile.alternative_names}
+    if len(given) > MAX_ALTERNATIVE_NAMES:
+        raise errors.SubjectRefused(f"at most {MAX_ALTERNATIVE_NAMES} alternative names", reason="name.alternative")
     for kind, value in given:
-        if kind not in allowed or not value or not value.isascii() or any(c.isspace() for c in value):
-            raise errors.SubjectRefused(f"no {kind} of this form is taken by {profile.name}", reason="name.alternative")
+        if kind not in allowed:
+            raise errors.SubjectRefused(f"{profile.name} takes no {kind}", reason="name.alternative")
+        try:
+            names.check_alternative_name(kind, value, wildcard="serverAuth" in profile.extended_key_usage)
+        except names.NameRefused as refusal:
+            raise errors.SubjectRefused(str(refusal), reason=refusal.code) from refusal
+    if len(set(given)) != len(given):
+        raise errors.SubjectRefused("an alternative name stands twice", reason="name.alternative")
     for name in profile.alternative_names:
         if name.required and name.kind not in {kind for kind, _ in given}:
             raise errors.SubjectRefused(f"an alternative name of kind {name.kind} is missing", reason="name.missing")
+    if profile.alternative_name_required and not given:
+        raise errors.SubjectRefused("an alternative name is missing", reason="name.missing")
     return tuple(given)
+
+
+def check_common_name(profile: CertificateProfile, subject: Sequence[tuple[str, str]], names: Sequence[str]) -> None:
+    """A server's CN, if there is one, repeats one of its alternative names (BR 7.1.4.3). Raises SubjectRefused."""
+    shown = [value for label, value in subject if label == "CN"]
+    if "serverAuth" in profile.extended_key_usage and profile.alternative_names and not set(shown) <= set(names):
+        raise errors.SubjectRefused("CN is none of the alternative names", reason="name.common_name")

@@ -21,6 +21,7 @@ from core.logs import get_logger
 from hsm.keystore import KeyAlgorithm, KeyPurpose, Keystore
 from policies import names
 from policies.keys import algorithm_name
+from policies.profiles import load_profile
 
 log = get_logger("ca.renewal")
 
@@ -97,8 +98,9 @@ class Renewals:
         raise CertificateNotFound(f"nothing that is renewed is named {name}; a ceremony makes the first")
 
     def is_due(self, one: ShortLived) -> bool:
-        """Whether its successor should be made now."""
-        return self._clock() >= one.renew_from
+        """Whether its successor should be made now. What lasts as long as its authority needs none."""
+        end = self._hierarchy.authority(one.certificate.issuer).certificate.not_valid_after_utc
+        return self._clock() >= one.renew_from and one.certificate.not_after < end - timedelta(days=1)
 
     def renew(self, name: str, *, actor: str) -> ShortLived:
         """Its successor, due or not, after a revocation too. Raises CertificateNotFound, and what issuance raises."""
@@ -129,9 +131,10 @@ class Renewals:
         return self.is_due(one)
 
     def _is_in_force(self, slug: str) -> bool:
-        # A revoked authority cannot get a responder any more; a timer that said so every day would be switched off.
+        # What is revoked or has ended gets no responder any more; a timer that said so every day would be switched off.
+        # A retired authority goes on answering for what it signed.
         try:
-            self._issuance.check_in_force(self._hierarchy.authority(slug))
+            self._hierarchy.check_in_force(slug, for_status=True)
         except AuthorityNotInForce:
             return False
         return True
@@ -147,7 +150,17 @@ class Renewals:
         )
         # A responder is signed by the authority it answers for, a unit by the newest authority for such certificates.
         issuer = None if old.is_unit else old.certificate.issuer
-        return ShortLived(self._issuance.certify(application, actor=actor, issuer=issuer))
+        return ShortLived(
+            self._issuance.certify(application, actor=actor, issuer=issuer, validity=self._lasting(old))
+        )
+
+    def _lasting(self, old: ShortLived) -> timedelta | None:
+        """How long a responder lasts: what its profile says, or whole days to the end of its authority."""
+        if old.is_unit:
+            return None
+        end = self._hierarchy.authority(old.certificate.issuer).certificate.not_valid_after_utc
+        left = timedelta(days=max(1, (end - self._clock()).days))
+        return left if left < load_profile(old.certificate.profile).validity else None
 
     def _newest(self, profiles: tuple[str, ...], issuer: str | None) -> IssuedCertificate | None:
         found = [

@@ -1,4 +1,5 @@
-"""Revoke, suspend, resume (RFC 5280 5.3.1): one transaction each, with its audit entry.
+"""Revoke, suspend, resume (RFC 5280 5.3.1): one transaction each, with its audit entry and the event for whoever must
+hear of it.
 
     good ──suspend──▶ suspended ──resume──▶ good
       │                   │
@@ -10,17 +11,22 @@ Doing again what is done already changes nothing and is no error.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import select, update
+from sqlalchemy import CursorResult, Select, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from ca import errors, events
 from ca.register import IssuedCertificate, Reason, State, issued
+from ca.status_changes import announce
 from ca.tables import BlockedKeyRow, CertificateRow, SuspensionRow
 from core.audit import AuditLog
 from core.clock import Clock
-from core.database import Database
+from core.database import Database, UtcDateTime
+from core.outbox import Outbox
 from policies.profiles import load_profile
 
 # certificateHold is what ``suspend`` sets; unspecified (0) is said by giving no reason.
@@ -31,9 +37,10 @@ REASON_NAMES = {reason.wire_name: reason for reason in REVOCATION_REASONS}
 class Revocation:
     """Changes the status of certificates. Ids are those of the register."""
 
-    def __init__(self, *, database: Database, audit: AuditLog, clock: Clock) -> None:
+    def __init__(self, *, database: Database, audit: AuditLog, outbox: Outbox, clock: Clock) -> None:
         self._database = database
         self._audit = audit
+        self._outbox = outbox
         self._clock = clock
 
     def revoke(self, certificate_id: str, *, actor: str, reason: Reason | None = None) -> IssuedCertificate:
@@ -51,7 +58,6 @@ class Revocation:
             self._end_suspension(session, row)
             self._set(row, State.REVOKED, moment, reason)
             self._tell(session, events.CERTIFICATE_REVOKED, row, actor)
-            self._block_key(session, row, actor)
             return issued(row)
 
     def suspend(self, certificate_id: str, *, actor: str) -> IssuedCertificate:
@@ -88,7 +94,6 @@ class Revocation:
         if reason == Reason.KEY_COMPROMISE and row.reason != Reason.KEY_COMPROMISE:
             self._set(row, State.REVOKED, row.revoked_at, reason)
             self._tell(session, events.CERTIFICATE_REVOKED, row, actor)
-            self._block_key(session, row, actor)
         elif (int(reason) if reason else None) != row.reason:
             raise errors.AlreadyRevoked("already revoked; the reason can only be raised to keyCompromise")
         return issued(row)
@@ -105,16 +110,36 @@ class Revocation:
             .values(ended_at=self._clock())
         )
 
-    def _block_key(self, session: Session, row: CertificateRow, actor: str) -> None:
-        if row.reason != Reason.KEY_COMPROMISE or session.get(BlockedKeyRow, row.spki_sha256) is not None:
-            return
-        session.add(BlockedKeyRow(spki_sha256=row.spki_sha256, certificate_id=row.id, blocked_at=self._clock()))
-        facts = {"certificate": row.id}
-        self._audit.append(session, events.KEY_BLOCKED, actor=actor, subject=row.spki_sha256.hex(), facts=facts)
-
     def _tell(self, session: Session, event: str, row: CertificateRow, actor: str) -> None:
-        facts = {"issuer": row.issuer, "serial": issued(row).serial_text, "reason": row.reason, "holder": row.holder}
+        now = self._clock()
+        blocked = row.reason == Reason.KEY_COMPROMISE and block_keys(session, (row.id,), now)
+        serial = issued(row).serial_text
+        told = {"certificate": row.id, "serial": serial, "state": row.state, "reason": row.reason}
+        announce(self._outbox, session, issuer=row.issuer, at=now, **told)
+        # The audit log's chain is taken last, after every other row.
+        facts = {"issuer": row.issuer, "serial": serial, "reason": row.reason, "holder": row.holder}
         self._audit.append(session, event, actor=actor, subject=row.id, facts=facts)
+        if blocked:
+            key, facts = row.spki_sha256.hex(), {"certificate": row.id}
+            self._audit.append(session, events.KEY_BLOCKED, actor=actor, subject=key, facts=facts)
+
+
+def block_keys(session: Session, certificate_ids: Collection[str] | Select[str], now: datetime) -> int:
+    """Never certify the keys of those of these certificates again that are revoked for keyCompromise; how many were
+    not blocked before.
+
+    ``certificate_ids`` may be a query of ids.
+
+    Two that block one key at the same time wait for each other and the second finds it done.
+    """
+    session.flush()
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    keys = select(CertificateRow.spki_sha256, CertificateRow.id, literal(now, UtcDateTime())).where(
+        CertificateRow.id.in_(certificate_ids), CertificateRow.reason == int(Reason.KEY_COMPROMISE)
+    )
+    statement = insert(BlockedKeyRow).from_select(["spki_sha256", "certificate_id", "blocked_at"], keys)
+    done = session.execute(statement.on_conflict_do_nothing().execution_options(preserve_rowcount=True))
+    return cast("CursorResult[Any]", done).rowcount
 
 
 def _locked(session: Session, certificate_id: str) -> CertificateRow:

@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from ca.acme.settings import AcmeSettings
+from ca.est.settings import EstSettings
+
+
+@dataclass(frozen=True)
+class QuorumSettings:
+    """How many officers beside the one who asks must sign, by what is asked for."""
+
+    role_change: int = 1
+    """Enrolling, changing and retiring officers."""
+
+    profile_change: int = 1
+    """First use of a new version of a certificate profile."""
+
+    mass_revocation: int = 2
+    """Revoking or suspending more than one certificate at once."""
+
+    ceremony: int = 2
+    """Acts of an authority's key: ceremonies, new generations, cross-certificates."""
+
+    other: int = 1
+    """Everything else that asks for approval."""
+
+    def __post_init__(self) -> None:
+        """Nothing that needs approval is approved by nobody."""
+        if not all(1 <= getattr(self, name) <= 10 for name in self.__dataclass_fields__):
+            raise ValueError("a quorum is 1 to 10 officers")
+
+    def of(self, kind: str) -> int:
+        """The number for requests of this kind, such as ``role-change``."""
+        name = kind.replace("-", "_")
+        return int(getattr(self, name)) if name in self.__dataclass_fields__ else self.other
 
 
 @dataclass(frozen=True)
@@ -36,8 +69,33 @@ class CaSettings:
     ca_crl_lifetime_days: int = 364
     """nextUpdate of the root's CRL; at most 12 months (BR 7.2)."""
 
+    trust_list_key: str = "token-signing-1"
+    """The P-256 key in the token that signs the trust list; its public half is at the OpenID issuer's jwks_uri."""
+
+    est: EstSettings = field(default_factory=EstSettings)
+    """Enrolment over Secure Transport."""
+
     intent_expiry_seconds: int = 60
     """An issuance that has not ended after this long is taken for dead and settled."""
+
+    weak_key_lists: tuple[str, ...] = ()
+    """Files with keys that are never certified, in the form of Debian's openssl-blacklist (BR 6.1.1.3)."""
+
+    lint_workers: int = 1
+    """Processes in which the linter runs, for each process that issues; with 0 it runs in the issuing process."""
+
+    full_lint_one_in: int = 50
+    """One certificate in so many is linted in full although its shape is known; 1 lints every one in full."""
+
+    approval_days: int = 7
+    """How long a request for approval may be signed and used."""
+
+    officers_share_accounts: bool = False
+    """Whether several officers may be known by one account of the system; their keys then tell them apart."""
+
+    quorum: QuorumSettings = field(default_factory=QuorumSettings)
+
+    acme: AcmeSettings = field(default_factory=AcmeSettings)
 
     def __post_init__(self) -> None:
         """Refuse values that would end up in certificates and be wrong there."""
@@ -48,6 +106,10 @@ class CaSettings:
             raise ValueError("instance must be 1 to 127")
         if not 1 <= self.crl_lifetime_hours <= 240 or not 1 <= self.ca_crl_lifetime_days <= 365:
             raise ValueError("a CRL lives at most 240 hours, a root's at most 365 days")
+        if not 0 <= self.lint_workers <= 16 or not 1 <= self.full_lint_one_in <= 10_000:
+            raise ValueError("lint_workers is 0 to 16, full_lint_one_in 1 to 10000")
+        if not 1 <= self.approval_days <= 90:
+            raise ValueError("approval_days must be 1 to 90")
         if self.pds_url and not self.pds_url.startswith("https://"):
             raise ValueError("pds_url must begin with https://")
 
@@ -60,6 +122,11 @@ class CaSettings:
     def on_loopback(self) -> bool:
         """Whether the addresses in certificates are on this machine, as in development."""
         return urlsplit(self.certificate_base).hostname in ("127.0.0.1", "::1")
+
+    @property
+    def development(self) -> bool:
+        """Whether nobody but this machine can reach the instance, so that it may do without officers."""
+        return self.on_loopback and urlsplit(self.oidc_issuer).scheme == "http"
 
     @property
     def ocsp_url(self) -> str:

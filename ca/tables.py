@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ca.serial_number import SERIAL_OCTETS
@@ -22,6 +22,22 @@ class AuthorityRow(Base):
     issuer: Mapped[str] = mapped_column(String(64))
     certificate_id: Mapped[str] = mapped_column(String(36))
     established_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    retired_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+
+
+class FurtherCertificateRow(Base):
+    """One more certificate for an authority's key: by another root of ours (then the register holds it too), or by an
+    outside root, with the chain above it, DER after DER."""
+
+    __tablename__ = "ca_further_certificates"
+
+    slug: Mapped[str] = mapped_column(String(64), primary_key=True)
+    authority: Mapped[str] = mapped_column(String(64), index=True)
+    issuer: Mapped[str | None] = mapped_column(String(64))
+    der: Mapped[bytes] = mapped_column(LargeBinary)
+    chain: Mapped[bytes] = mapped_column(LargeBinary)
+    served: Mapped[bool] = mapped_column(Boolean())
+    entered_at: Mapped[datetime] = mapped_column(UtcDateTime())
 
 
 class IntentRow(Base):
@@ -55,7 +71,11 @@ class CertificateRow(Base):
     """A certificate that was issued, for ever."""
 
     __tablename__ = "ca_certificates"
-    __table_args__ = (UniqueConstraint("issuer", "serial"), Index("ix_ca_certificates_issuer_state", "issuer", "state"))
+    __table_args__ = (
+        UniqueConstraint("issuer", "serial"),
+        Index("ix_ca_certificates_issuer_state", "issuer", "state"),
+        Index("ix_ca_certificates_issued_at_id", "issued_at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     issuer: Mapped[str] = mapped_column(String(64))
@@ -87,6 +107,53 @@ class SuspensionRow(Base):
     certificate_id: Mapped[str] = mapped_column(String(36), index=True)
     began_at: Mapped[datetime] = mapped_column(UtcDateTime())
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+
+
+class MassRevocationRow(Base):
+    """A plan to change the status of many certificates at once; the digest covers every one of them."""
+
+    __tablename__ = "ca_mass_revocations"
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    id: Mapped[str] = mapped_column(String(36), unique=True)
+    action: Mapped[str] = mapped_column(String(10))
+    reason: Mapped[int | None] = mapped_column(Integer)
+    selector: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(10))  # drafting, planned, running, changed, done
+    certificates: Mapped[int] = mapped_column(Integer)
+    digest: Mapped[str] = mapped_column(String(64))
+    counts: Mapped[str] = mapped_column(Text)
+    approval: Mapped[str | None] = mapped_column(String(64))
+    planned_by: Mapped[str] = mapped_column(String(200))
+    planned_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    ready_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+    changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+
+
+class MassRevocationBatchRow(Base):
+    """A stretch of a plan's list, changed in one transaction. ``sha256`` is of its serial numbers, rising."""
+
+    __tablename__ = "ca_mass_revocation_batches"
+
+    plan: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    issuer: Mapped[str] = mapped_column(String(64))
+    certificates: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
+    changed_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+    skipped: Mapped[str] = mapped_column(Text)  # ids that had another status by then, JSON
+
+
+class MassRevocationItemRow(Base):
+    """A certificate of a plan's list."""
+
+    __tablename__ = "ca_mass_revocation_items"
+
+    plan: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    batch: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    certificate_id: Mapped[str] = mapped_column(String(36), primary_key=True, index=True)
 
 
 class CrlRow(Base):

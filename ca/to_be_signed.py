@@ -1,32 +1,45 @@
 """TBSCertificate by profile, and the envelope around signed octets (RFC 5280 4.1, 5.1).
 
-The TBS is assembled here because the library's builder refuses names longer than 64 octets of UTF-8. The octets that
-are linted are the octets that are signed: a linter gets them under a throw-away key of the issuer's kind.
+The TBS is joined here because the library's builder refuses names longer than 64 octets of UTF-8, and because most of
+its octets are the same from one certificate of an issuer to the next: they are encoded by the library once and kept.
+The octets that are linted are the octets that are signed: a linter gets them under a throw-away key of the issuer's
+kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from ipaddress import ip_address
 
-from asn1crypto import algos, core, keys
-from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from ca.qc_statements import qc_statements
-from policies import oids
+from ca.qc_statements import identifier_semantics, qc_statements
+from policies import der, oids
 from policies.profiles import KEY_USAGES, CertificateProfile
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
-_POLICIES = {"anyPolicy": oids.ANY_POLICY, "QCP-n": oids.QCP_N, "QCP-l": oids.QCP_L}
+_NULL = der.tlv(der.NULL)
+_VERSION_3 = der.tlv(0xA0, der.integer(2))  # RFC 5280 4.1.2.1
+_TRUE = der.tlv(der.BOOLEAN, b"\xff")
+# RFC 5280 4.2.1.6: the choices of GeneralName that profiles know, and how the text of each becomes octets.
+GENERAL_NAME_TAGS = {"DNS": 0x82, "URI": 0x86, "IP": 0x87}
+
+# RFC 5758 3.2: without parameters; RFC 4055 5: with NULL.
+_ECDSA = {
+    name: der.tlv(der.SEQUENCE, der.object_identifier(oid))
+    for name, oid in (("sha256", oids.ECDSA_SHA256), ("sha384", oids.ECDSA_SHA384), ("sha512", oids.ECDSA_SHA512))
+}
+_RSA_SHA256 = der.tlv(der.SEQUENCE, der.object_identifier(oids.RSA_SHA256), _NULL)
 
 
 @dataclass(frozen=True)
@@ -58,99 +71,121 @@ class Contents:
 
 def certificate_tbs(profile: CertificateProfile, contents: Contents, pointers: Pointers) -> bytes:
     """The DER of a TBSCertificate of this profile."""
-    extensions = [
-        {"extn_id": extension.oid, "critical": critical, "extn_value": core.ParsableOctetString(extension.der)}
-        for extension, critical in _extensions(profile, contents, pointers)
-    ]
-    return bytes(
-        asn1_x509.TbsCertificate(
-            {
-                "version": "v3",
-                "serial_number": contents.serial,
-                "signature": signature_algorithm(contents.issuer_key),
-                "issuer": asn1_x509.Name.load(contents.issuer_name),
-                "validity": {"not_before": _time(contents.not_before), "not_after": _time(contents.not_after)},
-                "subject": asn1_x509.Name.load(contents.subject_name),
-                "subject_public_key_info": keys.PublicKeyInfo.load(contents.spki),
-                "extensions": extensions,
-            }
-        ).dump()
+    return der.tlv(
+        der.SEQUENCE,
+        _VERSION_3,
+        der.integer(contents.serial),
+        signature_algorithm(contents.issuer_key),
+        contents.issuer_name,
+        der.tlv(der.SEQUENCE, der.time(contents.not_before), der.time(contents.not_after)),
+        contents.subject_name,
+        contents.spki,
+        der.tlv(0xA3, der.tlv(der.SEQUENCE, *_extensions(profile, contents, pointers))),
     )
 
 
-@dataclass(frozen=True)
-class _Extension:
-    oid: str
-    der: bytes
+def _extensions(profile: CertificateProfile, contents: Contents, pointers: Pointers) -> Iterable[bytes]:
+    yield _constraints(profile, contents.authority_key_identifier)
+    yield extension(oids.SUBJECT_KEY_IDENTIFIER, der.tlv(der.OCTET_STRING, key_identifier(contents.spki)))
+    yield _purposes(profile, pointers.policy_oid)
+    if profile.private_key_usage_period:
+        yield _usage_period(contents.not_before, contents.not_before + profile.private_key_usage_period)
+    if contents.alternative_names:
+        yield extension(oids.SUBJECT_ALTERNATIVE_NAME, general_names(contents.alternative_names))
+    if profile.crl_distribution_point:
+        yield _distribution_point(pointers.crl)
+    yield _locations(profile, pointers.issuer_certificate, pointers.ocsp)
+    yield _statements(profile, pointers.disclosure)
 
 
-def _extensions(profile: CertificateProfile, contents: Contents, pointers: Pointers) -> list[tuple[_Extension, bool]]:
+def extension(oid: str, value: bytes, *, critical: bool = False) -> bytes:
+    """An Extension (RFC 5280 4.1); ``critical`` is left out when false, as its default demands (X.690 11.5)."""
+    flag = _TRUE if critical else b""
+    return der.tlv(der.SEQUENCE, der.object_identifier(oid), flag, der.tlv(der.OCTET_STRING, value))
+
+
+def key_identifier(spki: bytes) -> bytes:
+    """SHA-1 over the content of the key's BIT STRING without its count of unused bits (RFC 5280 4.2.1.2 (1))."""
+    _, bits = der.element(spki).children()
+    return hashlib.sha1(bits.content[1:], usedforsecurity=False).digest()
+
+
+def general_names(names: Sequence[tuple[str, str]]) -> bytes:
+    """GeneralNames (RFC 5280 4.2.1.6) from pairs of kind and text, in their order."""
+    return der.tlv(der.SEQUENCE, *(der.tlv(GENERAL_NAME_TAGS[kind], _general_name(kind, text)) for kind, text in names))
+
+
+def _general_name(kind: str, text: str) -> bytes:
+    return ip_address(text).packed if kind == "IP" else text.encode("ascii")
+
+
+def _usage_period(begin: datetime, end: datetime) -> bytes:
+    # RFC 3280 4.2.1.4: GeneralizedTime whatever the year.
+    first, last = (der.tlv(tag, f"{at:%Y%m%d%H%M%S}Z".encode()) for tag, at in ((0x80, begin), (0x81, end)))
+    return extension(oids.PRIVATE_KEY_USAGE_PERIOD, der.tlv(der.SEQUENCE, first, last))
+
+
+@lru_cache(maxsize=256)
+def _constraints(profile: CertificateProfile, authority_key_identifier: bytes) -> bytes:
     made: list[tuple[x509.ExtensionType, bool]] = []
     if profile.basic_constraints:
         made.append((x509.BasicConstraints(profile.basic_constraints.ca, profile.basic_constraints.path_length), True))
-    made.append((_key_usage(profile), True))  # RFC 5280 4.2.1.3
+    usages = {usage: usage in profile.key_usage for usage in KEY_USAGES}
+    made.append((x509.KeyUsage(**usages), True))  # RFC 5280 4.2.1.3
     if profile.authority_key_identifier:
-        made.append((x509.AuthorityKeyIdentifier(contents.authority_key_identifier, None, None), False))
-    made.append((x509.SubjectKeyIdentifier.from_public_key(contents.public_key), False))
-    made.extend(_purposes(profile, pointers))
-    if profile.private_key_usage_period:
-        end = contents.not_before + profile.private_key_usage_period
-        made.append((x509.PrivateKeyUsagePeriod(contents.not_before, end), False))
-    if contents.alternative_names:
-        made.append((x509.SubjectAlternativeName(_general_names(contents.alternative_names)), False))
-    made.extend(_locations(profile, pointers))
-    encoded = [(_Extension(extension.oid.dotted_string, extension.public_bytes()), flag) for extension, flag in made]
-    if profile.qualified:
-        encoded.append((_Extension(oids.QC_STATEMENTS, qc_statements(profile.qualified, pointers.disclosure)), False))
-    return encoded
+        made.append((x509.AuthorityKeyIdentifier(authority_key_identifier, None, None), False))
+    return _encoded(made)
 
 
-def _key_usage(profile: CertificateProfile) -> x509.KeyUsage:
-    return x509.KeyUsage(**{usage: usage in profile.key_usage for usage in KEY_USAGES})
-
-
-def _purposes(profile: CertificateProfile, pointers: Pointers) -> list[tuple[x509.ExtensionType, bool]]:
+@lru_cache(maxsize=256)
+def _purposes(profile: CertificateProfile, policy_oid: str) -> bytes:
     made: list[tuple[x509.ExtensionType, bool]] = []
     if profile.extended_key_usage:
         usages = [x509.ObjectIdentifier(oids.EXTENDED_KEY_USAGES[name]) for name in profile.extended_key_usage]
         made.append((x509.ExtendedKeyUsage(usages), profile.extended_key_usage_critical))
     if profile.policies:
-        identifiers = [_POLICIES.get(name, pointers.policy_oid) for name in profile.policies]
+        identifiers = [oids.CERTIFICATE_POLICIES_BY_NAME.get(name, policy_oid) for name in profile.policies]
         policies = [x509.PolicyInformation(x509.ObjectIdentifier(oid), None) for oid in identifiers]
         made.append((x509.CertificatePolicies(policies), False))
     if profile.ocsp_no_check:
         made.append((x509.OCSPNoCheck(), False))
-    return made
+    return _encoded(made)
 
 
-def _locations(profile: CertificateProfile, pointers: Pointers) -> list[tuple[x509.ExtensionType, bool]]:
-    made: list[tuple[x509.ExtensionType, bool]] = []
-    if profile.crl_distribution_point:
-        uri = x509.UniformResourceIdentifier(pointers.crl)
-        point = x509.DistributionPoint([uri], None, None, None)
-        made.append((x509.CRLDistributionPoints([point]), False))
-    if profile.authority_information_access:
-        access = [_access(AuthorityInformationAccessOID.CA_ISSUERS, pointers.issuer_certificate)]
-        if profile.ocsp_pointer:
-            access.append(_access(AuthorityInformationAccessOID.OCSP, pointers.ocsp))
-        made.append((x509.AuthorityInformationAccess(access), False))
-    return made
+@lru_cache(maxsize=1024)
+def _distribution_point(url: str) -> bytes:
+    point = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+    return _encoded([(x509.CRLDistributionPoints([point]), False)])
+
+
+@lru_cache(maxsize=256)
+def _locations(profile: CertificateProfile, issuer_certificate: str, ocsp: str) -> bytes:
+    if not profile.authority_information_access:
+        return b""
+    access = [_access(AuthorityInformationAccessOID.CA_ISSUERS, issuer_certificate)]
+    if profile.ocsp_pointer:
+        access.append(_access(AuthorityInformationAccessOID.OCSP, ocsp))
+    return _encoded([(x509.AuthorityInformationAccess(access), False)])
+
+
+@lru_cache(maxsize=256)
+def _statements(profile: CertificateProfile, disclosure: str) -> bytes:
+    encoded = b""
+    if profile.qualified:
+        encoded += extension(oids.QC_STATEMENTS, qc_statements(profile.qualified, disclosure))
+    if profile.identifier_semantics:
+        encoded += extension(oids.QC_STATEMENTS, identifier_semantics(profile.identifier_semantics))
+    if profile.validity_assured_short_term:
+        encoded += extension(oids.VALIDITY_ASSURED_SHORT_TERM, _NULL)  # EN 319 412-1 5.2.2
+    return encoded
+
+
+def _encoded(made: Iterable[tuple[x509.ExtensionType, bool]]) -> bytes:
+    return b"".join(extension(each.oid.dotted_string, each.public_bytes(), critical=flag) for each, flag in made)
 
 
 def _access(method: x509.ObjectIdentifier, url: str) -> x509.AccessDescription:
     return x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
-
-
-def _general_names(names: Sequence[tuple[str, str]]) -> list[x509.GeneralName]:
-    kinds = {"URI": x509.UniformResourceIdentifier, "DNS": x509.DNSName}
-    return [kinds[kind](value) for kind, value in names]
-
-
-def _time(moment: datetime) -> asn1_x509.Time:
-    # RFC 5280 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050.
-    if moment.year < 2050:
-        return asn1_x509.Time(name="utc_time", value=core.UTCTime(moment))
-    return asn1_x509.Time(name="general_time", value=core.GeneralizedTime(moment))
 
 
 def digest_for(key: PublicKey | PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
@@ -160,11 +195,11 @@ def digest_for(key: PublicKey | PrivateKey) -> hashes.SHA256 | hashes.SHA384 | h
     return hashes.SHA512() if key.key_size == 521 else hashes.SHA256()
 
 
-def signature_algorithm(key: PublicKey) -> algos.SignedDigestAlgorithm:
-    """The AlgorithmIdentifier of signatures by ``key`` (RFC 5758 3.2, RFC 4055 5)."""
+def signature_algorithm(key: PublicKey) -> bytes:
+    """The DER of the AlgorithmIdentifier of signatures by ``key`` (RFC 5758 3.2, RFC 4055 5)."""
     if isinstance(key, ec.EllipticCurvePublicKey):
-        return algos.SignedDigestAlgorithm({"algorithm": f"{digest_for(key).name}_ecdsa"})
-    return algos.SignedDigestAlgorithm({"algorithm": "sha256_rsa", "parameters": core.Null()})
+        return _ECDSA[digest_for(key).name]
+    return _RSA_SHA256
 
 
 def sign(key: PrivateKey, tbs: bytes) -> bytes:
@@ -186,25 +221,9 @@ def verify(key: PublicKey, tbs: bytes, signature: bytes) -> bool:
     return True
 
 
-class _Signed(core.Sequence):  # type: ignore[misc]
-    _fields = [
-        ("tbs", core.Any),
-        ("signature_algorithm", algos.SignedDigestAlgorithm),
-        ("signature", core.OctetBitString),
-    ]
-
-
 def assemble(tbs: bytes, issuer_key: PublicKey, signature: bytes) -> bytes:
     """The DER of a Certificate or CertificateList around its TBS octets."""
-    return bytes(
-        _Signed(
-            {
-                "tbs": core.Any.load(tbs),
-                "signature_algorithm": signature_algorithm(issuer_key),
-                "signature": signature,
-            }
-        ).dump()
-    )
+    return der.tlv(der.SEQUENCE, tbs, signature_algorithm(issuer_key), der.bit_string(signature))
 
 
 def under_throw_away_key(tbs: bytes, issuer_key: PublicKey) -> bytes:
@@ -228,6 +247,11 @@ def _throw_away_key(curve: str, size: int) -> PrivateKey:
     return ec.generate_private_key(curves[curve]) if curve else rsa.generate_private_key(65537, size)
 
 
-def tbs_of(der: bytes) -> bytes:
-    """The TBS octets inside a Certificate or CertificateList."""
-    return bytes(_Signed.load(der)["tbs"].dump())
+def tbs_of(signed: bytes) -> bytes:
+    """The TBS octets inside a Certificate or CertificateList. Raises ``core.der.DerMalformed``."""
+    return der.element(signed).children()[0].encoded
+
+
+def signature_of(signed: bytes) -> bytes:
+    """The signature of a Certificate or CertificateList, as it stands in its BIT STRING."""
+    return der.element(signed).children()[2].content[1:]

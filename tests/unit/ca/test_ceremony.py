@@ -23,7 +23,7 @@ PLAN = DEFAULT_PLAN.read_text("utf-8")
 
 def test_the_shipped_ceremony_makes_every_authority_and_credential(room) -> None:
     slugs = [authority.slug for authority in room.parts.hierarchy.authorities()]
-    assert slugs == ["root-g1", "citizen-sign-g1", "seal-g1", "service-g1"]
+    assert slugs == ["root-g1", "citizen-sign-g1", "seal-g1", "service-g1", "citizen-auth-g1", "tls-g1"]
     for slug in slugs:
         responder = room.parts.hierarchy.responder(slug)
         assert responder.key_label == f"ocsp-{slug}-1"
@@ -173,7 +173,7 @@ def cut_after(room, keystore: Keystore, monkeypatch: pytest.MonkeyPatch, crash: 
 
 
 def test_a_plan_is_read_without_touching_anything() -> None:
-    assert len(list(read_plan(PLAN, CaSettings()).lines())) == 14
+    assert len(list(read_plan(PLAN, CaSettings()).lines())) == 20
 
 
 LATER_PLAN = """
@@ -258,7 +258,7 @@ def test_a_revoked_authority_signs_no_new_one(room, later: Plan) -> None:
     room.parts.revocation.revoke(root.id, actor="test", reason=None)
     with pytest.raises(errors.AuthorityNotInForce):
         room.parts.ceremony.hold(later, actor="test")
-    assert [a.slug for a in room.parts.hierarchy.authorities()][-1] == "service-g1"
+    assert [a.slug for a in room.parts.hierarchy.authorities()][-1] == "tls-g1"
 
 
 def test_a_key_of_another_kind_is_not_taken_for_the_plans(room, later: Plan) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
-from datetime import timedelta
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from asn1crypto import x509 as asn1_x509
@@ -17,12 +19,12 @@ from pyhanko.sign.ades.qualified_asn1 import QcStatements
 from sqlalchemy import update
 
 from ca import errors, serial_number
-from ca.issuance import SHARD
+from ca.issuance import MAX_BATCH, SHARD, Signer
 from ca.linting import Linter
 from ca.register import State
 from ca.tables import ProfileVersionRow
 from core.audit import export
-from policies import names, oids
+from policies import algorithms, names, oids
 from policies.profiles import load_profile
 
 ORGANISATION = {"O": "Хаан Банк", "organizationIdentifier": "NTRMN-1234567", "CN": "Хаан Банк"}
@@ -376,3 +378,171 @@ def test_the_public_key_is_the_applicants(room, citizen) -> None:
     issued = certify(room, citizen(key))
     spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert issued.certificate.public_key().public_bytes(*spki) == key.public_key().public_bytes(*spki)
+
+
+def test_every_bit_of_serial_numbers_are_random_and_each_number_is_drawn_once() -> None:
+    count = 250_000
+    drawn = [serial_number.octets(serial_number.draw(7)) for _ in range(count)]
+    assert len(set(drawn)) == count
+    together = b"".join(octet for octet in drawn if octet is not None)
+    assert len(together) == count * serial_number.SERIAL_OCTETS  # always 18 octets, so below 2^159 and positive
+    assert set(together[:: serial_number.SERIAL_OCTETS]) == {7}
+    for position in range(1, serial_number.SERIAL_OCTETS):
+        values = Counter(together[position :: serial_number.SERIAL_OCTETS])
+        # Six standard deviations: one column in ten thousand million errs.
+        assert max(abs(values[value] - count / 256) for value in range(256)) < 6 * math.sqrt(count / 256)
+        for bit in range(8):
+            ones = sum(times for value, times in values.items() if value >> bit & 1)
+            assert abs(ones - count / 2) < 6 * math.sqrt(count / 4)
+
+
+@pytest.mark.parametrize("instance", [0, 128, -1])
+def test_an_installation_that_is_no_number_of_ours_draws_nothing(instance: int) -> None:
+    with pytest.raises(ValueError, match="instance"):
+        serial_number.draw(instance)
+
+
+def test_a_batch_is_issued_in_its_order_with_one_entry_for_each_step(room, citizen, make_csr) -> None:
+    applications = [
+        room.parts.registration.apply(**arguments)
+        for arguments in (
+            citizen(),
+            organisation(make_csr, "tls-client"),
+            citizen(),
+            organisation(make_csr, "tls-client"),
+        )
+    ]
+    entered = []
+    before = room.check_audit()
+    issued = room.parts.issuance.certify_many(
+        applications, actor="test", entering=lambda _session, certificate: entered.append(certificate)
+    )
+    assert [each.certificate.public_key() for each in issued] == [each.public_key for each in applications]
+    assert [each.issuer for each in issued] == ["citizen-sign-g1", "service-g1"] * 2
+    assert entered == list(issued)
+    assert all(room.parts.register.get(each.id) == each for each in issued)
+    assert all(room.openssl_verify(each.der).returncode == 0 for each in issued)
+    events = room.events()[before:]
+    assert events.count("ca:intent:recorded") == events.count("ca:certificate:issued") == 4
+    assert room.check_audit() == before + len(events)
+
+
+def test_one_refused_application_keeps_its_whole_batch_from_being_recorded(room, citizen) -> None:
+    good = room.parts.registration.apply(**citizen())
+    too_long = dataclasses.replace(good, subject=(*good.subject[:-1], ("serialNumber", "PNOMN-12")))
+    before = room.check_audit()
+    with pytest.raises(errors.LintRefused):
+        room.parts.issuance.certify_many([good, too_long], actor="test")
+    assert room.check_audit() == before
+    for count in (0, MAX_BATCH + 1):
+        with pytest.raises(errors.BatchRefused):
+            room.parts.issuance.certify_many([good] * count, actor="test")
+
+
+def test_what_joins_the_entering_is_undone_with_it(room, citizen) -> None:
+    def failing(_session, _certificate) -> None:
+        raise RuntimeError("no room for the row that belongs to it")
+
+    with pytest.raises(RuntimeError, match="no room"):
+        room.parts.issuance.certify(room.parts.registration.apply(**citizen()), actor="test", entering=failing)
+    assert not room.parts.register.certificates(profile="citizen-signature")
+    assert room.parts.recovery.settle(min_age=timedelta(0)).withdrawn == 1
+
+
+def test_a_shorter_validity_may_be_asked_for_and_a_longer_one_is_refused(room, citizen) -> None:
+    application = room.parts.registration.apply(**citizen())
+
+    def certified(validity):
+        return room.parts.issuance.certify(application, actor="test", validity=validity)
+
+    short = certified(timedelta(days=30))
+    assert short.not_after - short.not_before + timedelta(seconds=1) == timedelta(days=30)
+    for wrong in (timedelta(days=1096), timedelta(0), timedelta(days=-1), timedelta(days=1, hours=1)):
+        with pytest.raises(errors.ValidityRefused):
+            certified(wrong)
+
+
+def test_a_certificate_for_one_signature_lives_a_quarter_of_an_hour(room, citizen) -> None:
+    application = room.parts.registration.apply(**citizen(profile="citizen-signature-short"))
+    issued = room.parts.issuance.certify(application, actor="test")
+    assert issued.not_after - issued.not_before + timedelta(seconds=1) == timedelta(minutes=15)
+    assert room.clock.moment < issued.not_after
+    extensions = issued.certificate.extensions
+    oid = x509.ObjectIdentifier(oids.VALIDITY_ASSURED_SHORT_TERM)
+    assert extensions.get_extension_for_oid(oid).value.value == b"\x05\x00"
+    with pytest.raises(x509.ExtensionNotFound):
+        extensions.get_extension_for_class(x509.CRLDistributionPoints)
+    longer = room.parts.issuance.certify(application, actor="test", validity=timedelta(hours=24))
+    assert longer.not_after - longer.not_before == timedelta(hours=24) - timedelta(seconds=1)
+    with pytest.raises(errors.ValidityRefused):
+        room.parts.issuance.certify(application, actor="test", validity=timedelta(hours=24, minutes=1))
+
+
+def test_a_server_gets_fewer_days_from_the_day_on_that_the_rules_say(room, make_csr) -> None:
+    def lasting() -> int:
+        application = room.parts.registration.apply(
+            profile="tls-server",
+            csr=make_csr(ec.generate_private_key(ec.SECP256R1())),
+            subject={"O": "Хаан Банк"},
+            alternative_names=[("DNS", "www.example.mn"), ("IP", "203.0.113.7")],
+            holder="bank-1",
+            evidence="acme:order-1",
+        )
+        issued = room.parts.issuance.certify(application, actor="test")
+        assert room.openssl_verify(issued.der, "-verify_hostname", "www.example.mn").returncode == 0
+        return (issued.not_after - issued.not_before + timedelta(seconds=1)).days
+
+    assert lasting() == 199
+    # An hour before midnight the new limit counts already: notBefore may stand an hour back.
+    room.clock.moment = datetime(2027, 3, 14, 22, 59, tzinfo=UTC)
+    assert lasting() == 199
+    room.clock.moment = datetime(2027, 3, 14, 23, 10, tzinfo=UTC)
+    assert lasting() == 99
+    room.clock.moment = datetime(2029, 3, 15, 12, tzinfo=UTC)
+    assert lasting() == 46
+
+
+def test_five_years_are_given_only_to_keys_that_are_strong_until_their_end(room, citizen, monkeypatch) -> None:
+    application = room.parts.registration.apply(**citizen(profile="citizen-signature-5y"))
+    issued = room.parts.issuance.certify(application, actor="test")
+    assert issued.not_after.year == 2031
+    ends = {**algorithms.KEY_ALGORITHMS, "P-256": date(2030, 12, 31)}
+    monkeypatch.setattr(algorithms, "KEY_ALGORITHMS", ends)
+    with pytest.raises(errors.ValidityRefused, match="not strong enough"):
+        room.parts.issuance.certify(application, actor="test")
+    three_years = room.parts.registration.apply(**citizen())
+    assert room.parts.issuance.certify(three_years, actor="test").not_after.year == 2029
+
+
+def test_an_authority_outside_its_own_time_signs_nothing(room, citizen) -> None:
+    application = room.parts.registration.apply(**citizen())
+    authority = room.parts.hierarchy.authority("citizen-sign-g1")
+    signer = Signer.of(authority)
+    before = room.check_audit()
+    room.clock.moment = authority.certificate.not_valid_before_utc - timedelta(seconds=1)
+    with pytest.raises(errors.AuthorityNotYetValid):
+        room.parts.issuance.prepare_under(signer, application, actor="test")
+    room.clock.moment = authority.certificate.not_valid_after_utc + timedelta(seconds=1)
+    with pytest.raises(errors.AuthorityExpired):
+        room.parts.issuance.prepare_under(signer, application, actor="test")
+    for issuer in (None, "citizen-sign-g1"):
+        with pytest.raises(errors.AuthorityExpired):
+            room.parts.issuance.certify(application, actor="test", issuer=issuer)
+    assert room.check_audit() == before
+
+
+def test_a_version_that_was_used_is_kept(room, citizen) -> None:
+    application = room.parts.registration.apply(**citizen())
+    older = dataclasses.replace(application.profile, version=99)
+    room.parts.issuance.prepare(dataclasses.replace(application, profile=older), actor="test")
+    with pytest.raises(errors.ProfileChanged, match="99"):
+        room.parts.issuance.check_profiles()
+
+
+def test_the_audit_log_says_how_a_certificate_was_linted(room, citizen, make_csr, monkeypatch) -> None:
+    certify(room, citizen())
+    assert room.facts("ca:intent:recorded")["linted"] == "full"
+    monkeypatch.setattr(room.parts.linter, "_draw", lambda _one_in: 1)
+    for _ in range(2):
+        certify(room, organisation(make_csr, "tls-client", subject={**ORGANISATION, "CN": "Банк"}))
+    assert room.facts("ca:intent:recorded")["linted"] == "shape"

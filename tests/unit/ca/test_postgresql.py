@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import delete, select
 
 from ca import errors
 from ca.ceremony import read_plan
 from ca.register import Reason, State
 from ca.settings import CaSettings
+from ca.tables import ProfileVersionRow
 
 PLAN = """
 name = "on-postgresql"
@@ -71,6 +74,23 @@ def test_a_certificates_life_on_postgresql(postgresql_room, citizen, monkeypatch
     status = room.parts.register.status(intent.issuer, intent.serial)
     assert status is not None and status.state is State.REVOKED
     assert room.parts.crls.publish("pg-sign-g1", actor="test").entries == 2
+    room.check_audit()
+
+
+def test_a_profile_that_many_use_first_at_once_is_pinned_once(postgresql_room, citizen) -> None:
+    room = postgresql_room
+    plan = PLAN.replace("pg-", "pr-").replace("on-postgresql", "on-postgresql-3")
+    room.parts.ceremony.hold(read_plan(plan, CaSettings()), actor="test")
+    with room.database.transaction() as session:
+        session.execute(delete(ProfileVersionRow).where(ProfileVersionRow.name == "citizen-signature"))
+    room.parts.issuance._pinned = frozenset()
+    applications = [room.parts.registration.apply(**citizen()) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        issued = list(pool.map(lambda one: room.parts.issuance.certify(one, actor="test"), applications))
+    assert len({one.serial for one in issued}) == 6
+    with room.database.reading() as session:
+        pinned = session.scalars(select(ProfileVersionRow).where(ProfileVersionRow.name == "citizen-signature")).all()
+    assert len(pinned) == 1
     room.check_audit()
 
 

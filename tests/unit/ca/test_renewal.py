@@ -15,7 +15,7 @@ from ca.renewal import UNIT_MARGIN, ShortLived, next_label
 from signing.time_stamp_authority import TimeStampAuthority
 
 pytestmark = pytest.mark.usefixtures("fresh_keys")
-ISSUING = {"ocsp-citizen-sign-g1", "ocsp-seal-g1", "ocsp-service-g1"}
+ISSUING = {f"ocsp-{slug}" for slug in ("citizen-sign-g1", "seal-g1", "service-g1", "citizen-auth-g1", "tls-g1")}
 
 
 def renewed(room) -> dict[str, ShortLived]:
@@ -76,9 +76,9 @@ def test_a_unit_is_signed_by_the_newest_authority_for_units(room, monkeypatch: p
     asked: list[str | None] = []
     original = Issuance.certify
 
-    def certify(self: Issuance, application, *, actor: str, issuer: str | None = None):
+    def certify(self: Issuance, application, *, actor: str, issuer: str | None = None, **more: object):
         asked.append(issuer)
-        return original(self, application, actor=actor, issuer=issuer)
+        return original(self, application, actor=actor, issuer=issuer, **more)
 
     monkeypatch.setattr(Issuance, "certify", certify)
     room.parts.renewals.renew("tsa", actor="test")
@@ -121,10 +121,10 @@ def test_a_revoked_authority_gets_no_responder_and_stops_no_other(room) -> None:
 def test_one_failure_stops_no_other(room, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Issuance.certify
 
-    def certify(self: Issuance, application, *, actor: str, issuer: str | None = None):
+    def certify(self: Issuance, application, *, actor: str, issuer: str | None = None, **more: object):
         if issuer == "citizen-sign-g1":
             raise errors.SignatureRefused("broken")
-        return original(self, application, actor=actor, issuer=issuer)
+        return original(self, application, actor=actor, issuer=issuer, **more)
 
     monkeypatch.setattr(Issuance, "certify", certify)
     room.clock.advance(timedelta(days=8))
@@ -145,3 +145,13 @@ def test_only_what_a_ceremony_began_is_renewed(room) -> None:
 )
 def test_the_number_of_a_label_counts_on(label: str, following: str) -> None:
     assert next_label(label) == following
+
+
+def test_the_last_responder_ends_with_its_authority(room) -> None:
+    end = room.parts.hierarchy.authority("seal-g1").certificate.not_valid_after_utc
+    room.clock.moment = end - timedelta(days=5, hours=3)
+    last = room.parts.renewals.renew("ocsp-seal-g1", actor="test")
+    assert end - timedelta(days=1) <= last.certificate.not_after <= end
+    for moment in (end - timedelta(hours=1), end + timedelta(hours=1)):
+        room.clock.moment = moment
+        assert "ocsp-seal-g1" not in dict(room.parts.renewals.renew_due(actor="test"))

@@ -1,0 +1,1 @@
+"""Applications for certificates: what organisations and registration officers ask for, and what was decided."""
