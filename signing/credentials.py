@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -78,6 +79,7 @@ class Credentials:
         audit: AuditLog,
         clock: Clock,
         wrapped_keys: WrappedKeys,
+        wrapped_keys_now: Callable[[], WrappedKeys],
         passwords: Passwords,
         certificates: SignerCertificates,
         settings: SigningSettings,
@@ -86,6 +88,7 @@ class Credentials:
         self._audit = audit
         self._clock = clock
         self._wrapped_keys = wrapped_keys
+        self._wrapped_keys_now = wrapped_keys_now
         self._passwords = passwords
         self._certificates = certificates
         self._settings = settings
@@ -101,7 +104,7 @@ class Credentials:
         self._refuse_second(person_id)
         # 1. The key is born inside the token and leaves it wrapped only.
         credential_id = str(uuid.uuid4())
-        wrapped = self._wrapped_keys.generate(KeyAlgorithm.P256, key_context(credential_id, person_id))
+        wrapped = self._wrapped_keys_now().generate(KeyAlgorithm.P256, key_context(credential_id, person_id))
         # 2. On record before the authority is asked, so that a crash leaves a row to settle.
         self._enter(credential_id, person_id, wrapped, self._passwords.hash(pin))
         # 3. The authority issues for the key that signed this request (RFC 2986 4.2).
@@ -167,18 +170,47 @@ class Credentials:
             return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
     def _activate(self, credential_id: str, person_id: str, issued: IssuedCertificate) -> None:
+        """Complete a credential and bind its key to the certificate; one that is complete already stays as it is."""
+        while (bound := self._bound(credential_id, issued)) is not None:
+            before, mac = bound
+            if self._completed(credential_id, person_id, issued, before, mac):
+                return
+
+    def _bound(self, credential_id: str, issued: IssuedCertificate) -> tuple[bytes, bytes] | None:
+        """The binding of a pending credential's key as it is and as it shall be; None when nothing is pending."""
+        with self._database.reading() as session:
+            row = session.get_one(CredentialRow, credential_id)
+        if row.state != PENDING:
+            return None
+        wrapped, context = stored_key(row)
+        rebound = self._wrapped_keys.rebound(wrapped, context, key_context(row.id, row.person_id, issued.certificate))
+        return wrapped.mac, rebound.mac
+
+    def _completed(
+        self, credential_id: str, person_id: str, issued: IssuedCertificate, before: bytes, mac: bytes
+    ) -> bool:
+        """Whether the row was still what its binding was made for."""
         with self._database.transaction() as session:
-            session.execute(
+            completed = _execute(
+                session,
                 update(CredentialRow)
-                .where(CredentialRow.id == credential_id, CredentialRow.state == PENDING)
+                .where(
+                    CredentialRow.id == credential_id,
+                    CredentialRow.state == PENDING,
+                    CredentialRow.wrapped_key_mac == before,  # a rotation may have wrapped it anew meanwhile
+                )
                 .values(
                     state=ACTIVE,
+                    wrapped_key_mac=mac,
+                    certificate_bound=True,
                     certificate=issued.certificate,
                     certificate_serial=issued.serial_number,
                     chain=[base64.b64encode(der).decode() for der in issued.chain],
                     not_after=issued.not_after,
-                )
+                ),
             )
+            if not completed:
+                return False
             self._audit.append(
                 session,
                 events.CREDENTIAL_CREATED,
@@ -186,6 +218,7 @@ class Credentials:
                 subject=credential_id,
                 facts={"certificate_serial": issued.serial_number},
             )
+        return True
 
     def abandon(self, credential_id: str, *, code: str) -> None:
         """A credential that never got its certificate: its key can never be used."""
@@ -336,20 +369,32 @@ class Credentials:
         """The credential's key inside the token for the length of the block; destroyed there afterwards."""
         with self._database.reading() as session:
             row = session.get_one(CredentialRow, credential.id)
-        wrapped = WrappedKey(
-            blob=row.wrapped_key,
-            mac=row.wrapped_key_mac,
-            public_key=row.public_key,
-            wrapping_key=row.wrapping_key,
-            algorithm=KeyAlgorithm(row.algorithm),
-        )
-        with self._wrapped_keys.opened(wrapped, key_context(row.id, row.person_id)) as key:
+        wrapped, context = stored_key(row)
+        with self._wrapped_keys.opened(wrapped, context) as key:
             yield cast("ec.EllipticCurvePrivateKey", key)
 
 
-def key_context(credential_id: str, person_id: str) -> bytes:
-    """What a wrapped key is bound to: moved to another credential or person, it does not open."""
-    return f"tamga signing credential\0{credential_id}\0{person_id}".encode()
+def key_context(credential_id: str, person_id: str, certificate: bytes | None = None) -> bytes:
+    """What a wrapped key is bound to: moved to another credential, person or certificate (DER), it does not open."""
+    owner = f"tamga signing credential\0{credential_id}\0{person_id}"
+    if certificate is None:
+        return owner.encode()
+    return f"{owner}\0{hashlib.sha256(certificate).hexdigest()}".encode()
+
+
+def stored_key(row: CredentialRow) -> tuple[WrappedKey, bytes]:
+    """A credential's wrapped key as its row holds it, and what it is bound to.
+
+    Until the certificate exists a key is bound to its owner alone; the certificate joins when the credential is made.
+    """
+    wrapped = WrappedKey(
+        blob=row.wrapped_key,
+        mac=row.wrapped_key_mac,
+        public_key=row.public_key,
+        wrapping_key=row.wrapping_key,
+        algorithm=KeyAlgorithm(row.algorithm),
+    )
+    return wrapped, key_context(row.id, row.person_id, row.certificate if row.certificate_bound else None)
 
 
 def _locked(until: datetime) -> PinLocked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from core.errors import CodedError
+from core.errors import CodedError, Conflict, NotFound
 from core.text import N_
 
 
@@ -316,3 +316,18 @@ class DependencyUnavailable(SigningError):
     status = 503
     exit_code = 6
     sentence = N_("A service that signing needs does not answer just now. Nothing was signed. Try again in a minute.")
+
+
+# Custody ---------------------------------------------------------------------------------------------------------
+
+
+class WrappingKeyUnknown(NotFound):
+    """There is no such generation of the wrapping key."""
+
+    code = "WRAPPING_KEY_UNKNOWN"
+
+
+class WrappingKeyInUse(Conflict):
+    """A wrapping key that is current, or that holds keys, is not destroyed: they would be lost."""
+
+    code = "WRAPPING_KEY_IN_USE"

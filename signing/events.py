@@ -25,3 +25,8 @@ PIN_LOCKED = "signing:pin:locked"
 PIN_ACCEPTED = "signing:pin:accepted"
 ACTIVATION_TAKEN = "signing:activation:taken"
 INTENT_CLOSED = "signing:intent:closed"
+
+WRAPPING_KEY_BEGUN = "signing:wrapping_key:begun"
+WRAPPING_KEY_EMPTIED = "signing:wrapping_key:emptied"
+WRAPPING_KEY_DESTROYED = "signing:wrapping_key:destroyed"
+WRAPPED_KEYS_MOVED = "signing:wrapped_keys:moved"

@@ -27,6 +27,7 @@ from signing.request_objects import RequestJwts
 from signing.review import Review
 from signing.settings import SigningSettings
 from signing.sign_requests import SignRequests
+from signing.wrapping import WrappingKeys
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Parts:
     local_signing: LocalSigning
     recovery: Recovery
     deliveries: Deliveries
+    wrapping_keys: WrappingKeys
 
     def close(self) -> None:
         """End the processes that read documents."""
@@ -74,11 +76,15 @@ def assemble(
 ) -> Parts:
     """Put the room together. Nothing is read or opened yet; worker processes start when the first document comes."""
     pdf = Pdf(pdf_workers or PdfWorkers(settings.pdf_workers), trust_anchors, revocation_evidence)
+    wrapping_keys = WrappingKeys(
+        database=database, audit=audit, clock=clock, keystore=keystore, first=settings.wrapping_key
+    )
     credentials = Credentials(
         database=database,
         audit=audit,
         clock=clock,
         wrapped_keys=WrappedKeys(keystore, settings.wrapping_key),
+        wrapped_keys_now=wrapping_keys.wrapped_keys,
         passwords=passwords,
         certificates=signer_certificates,
         settings=settings,
@@ -155,4 +161,5 @@ def assemble(
             issuer=base_url,
             key_label=settings.token_signing_key,
         ),
+        wrapping_keys=wrapping_keys,
     )

@@ -132,7 +132,8 @@ class Pdf:
         """A report on the document, whatever the verdict. Raises NotAPdf, TooLarge, PolicyUnknown and the like."""
         from signing import validation
 
-        trust = validation.TrustAnchors(self._trust_anchors.anchors(), self._trust_anchors.intermediates())
+        known = self._trust_anchors
+        trust = validation.TrustAnchors(known.anchors(), known.intermediates(), known.rejected())
         return self._workers.validate(
             data, policy=policy, trust=trust, evidence=self, at=at, language=language, limit=limit
         )

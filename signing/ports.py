@@ -119,3 +119,6 @@ class TrustAnchors(Protocol):
 
     def intermediates(self) -> tuple[bytes, ...]:
         """Known issuing certificates below the anchors, DER."""
+
+    def rejected(self) -> tuple[bytes, ...]:
+        """Issuing certificates that no path may lead through, DER."""

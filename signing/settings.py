@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 MEBIBYTE = 1024 * 1024
@@ -31,7 +32,7 @@ class SigningSettings:
     """Token secret from which signing links are derived; a new one ends every link that is out."""
 
     wrapping_key: str = "wrapping-1"
-    """Token key under which citizens' keys are wrapped."""
+    """Token key under which an instance's first citizens' keys are wrapped; rotation counts its number up."""
 
     pdf_workers: int = 2
     """Processes that read documents, each within 512 MiB."""
@@ -53,3 +54,5 @@ class SigningSettings:
             raise ValueError("pin_attempts must be 1 to 10 and pin_lock at least 60 seconds")
         if self.signing_time_limit < 30 or self.default_deadline < 300:
             raise ValueError("signing_time_limit is at least 30 seconds, default_deadline at least 5 minutes")
+        if not re.fullmatch(r"[a-z][a-z0-9-]*-[1-9][0-9]{0,5}", self.wrapping_key):
+            raise ValueError("wrapping_key ends with the number of its generation, such as wrapping-1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.database import Base, UtcDateTime
@@ -83,6 +83,7 @@ class CredentialRow(Base):
     wrapped_key: Mapped[bytes] = mapped_column(LargeBinary)
     wrapped_key_mac: Mapped[bytes] = mapped_column(LargeBinary)
     wrapping_key: Mapped[str] = mapped_column(String(64))
+    certificate_bound: Mapped[bool] = mapped_column(default=False, server_default=false())  # see credentials.stored_key
     algorithm: Mapped[str] = mapped_column(String(20))
     public_key: Mapped[bytes] = mapped_column(LargeBinary)
     pin_hash: Mapped[str] = mapped_column(Text)
@@ -94,6 +95,18 @@ class CredentialRow(Base):
     lock_level: Mapped[int] = mapped_column(Integer, default=0)
     locked_until: Mapped[datetime | None] = mapped_column(UtcDateTime())
     created_at: Mapped[datetime] = mapped_column(UtcDateTime())
+
+
+class WrappingKeyRow(Base):
+    """One generation of the key that citizens' keys are wrapped under. An instance's first one may have no row."""
+
+    __tablename__ = "signing_wrapping_keys"
+
+    label: Mapped[str] = mapped_column(String(64), primary_key=True)
+    generation: Mapped[int] = mapped_column(Integer, unique=True)
+    begun_at: Mapped[datetime] = mapped_column(UtcDateTime())
+    emptied_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
+    destroyed_at: Mapped[datetime | None] = mapped_column(UtcDateTime())
 
 
 class ActivationRow(Base):

@@ -11,7 +11,7 @@ PROFILE = "profile"
 # What people are asked for.
 PERSON_SCOPES = (OPENID, PROFILE)
 # What partner services use with a token of their own (client credentials).
-PARTNER_SCOPES = ("sign.request", "sign.validate")
+PARTNER_SCOPES = ("sign.request", "sign.validate", "ca:apply", "ca:revoke")
 SUPPORTED = PERSON_SCOPES + PARTNER_SCOPES
 
 MAX_SCOPE_OCTETS = 1024

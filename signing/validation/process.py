@@ -114,10 +114,11 @@ class Stop(Exception):
 
 @dataclass(frozen=True)
 class TrustAnchors:
-    """The certificates trust starts from, and known issuers below them; DER."""
+    """The certificates trust starts from, known issuers below them, and issuers no path may lead through; DER."""
 
     anchors: tuple[bytes, ...]
     intermediates: tuple[bytes, ...] = ()
+    rejected: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -392,7 +393,8 @@ class _Court:
     ) -> tuple[bytes, ...]:
         """A path that holds at the control time, with evidence that speaks for ``reference``."""
         pool = (*embedded, *self._evidence.certificates, *self._trust.intermediates)
-        candidates = paths.build(leaf, pool, self._trust.anchors)
+        found = paths.build(leaf, pool, self._trust.anchors)
+        candidates = [path for path in found if not set(path) & set(self._trust.rejected)]
         if not candidates:
             odd = [entry for entry in embedded if not _is_loadable(entry)]
             if odd:

@@ -23,7 +23,12 @@ from tests.unit.sso.conftest import House
 def context(house: House) -> Context:
     made = Context()
     made.__dict__["services"] = SimpleNamespace(
-        sso=house.parts, signing=SimpleNamespace(credentials=SimpleNamespace(of_person=lambda _: ()))
+        sso=house.parts,
+        signing=SimpleNamespace(credentials=SimpleNamespace(of_person=lambda _: ())),
+        # A development instance without officers.
+        ca=SimpleNamespace(
+            settings=SimpleNamespace(development=True), officers=SimpleNamespace(enrolled=lambda: False)
+        ),
     )
     made.__dict__["settings"] = SimpleNamespace(name_en="Tamga")
     return made

@@ -178,6 +178,9 @@ class Authority:
     def anchors(self) -> tuple[bytes, ...]:
         return (self.pki.root.der,)
 
+    def rejected(self) -> tuple[bytes, ...]:
+        return ()
+
     def intermediates(self) -> tuple[bytes, ...]:
         return (self.pki.authority.der,)
 
