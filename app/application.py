@@ -11,6 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import health
 from app.callers import Callers
+from app.client_certificates import ClientCertificates
 from app.custody import PAGE_SECRET
 from app.door import Door
 from app.wiring import Services
@@ -65,6 +66,28 @@ def create_flask(services: Services) -> Flask:
         from sso.endpoints import blueprint as sso_pages
 
         app.register_blueprint(sso_pages(services.sso, guard=guard))
+    if "ca" in settings.serve.rooms:
+        from ca.acme.endpoints import blueprint as acme_doors
+        from ca.applications.endpoints import ApplicationDoors
+        from ca.est.endpoints import blueprint as est_doors
+        from ca.trust_list.endpoints import blueprint as trust_list_doors
+
+        certificates = ClientCertificates(settings.serve.client_certificate_header)
+        app.register_blueprint(
+            est_doors(services.ca.est.enrolment, one_time=services.one_time, client_certificate=certificates.presented)
+        )
+        app.register_blueprint(
+            ApplicationDoors(
+                applications=services.ca.applications,
+                register=services.ca.register,
+                hierarchy=services.ca.hierarchy,
+                revocation=services.ca.revocation,
+                client=callers.client,
+                base_url=settings.base_url,
+            ).blueprint()
+        )
+        app.register_blueprint(acme_doors(services.acme, base_url=settings.base_url))
+        app.register_blueprint(trust_list_doors(services.ca.trust_lists))
     if "signing" in settings.serve.rooms:
         from signing.endpoints import blueprint as signing_pages
 

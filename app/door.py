@@ -27,6 +27,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+PROBLEM_PATHS = ("/api/", "/ca/")  # RFC 9457
 OAUTH_PATHS = ("/oauth2/token", "/oauth2/userinfo", "/oauth2/jwks", "/.well-known/")
 
 # What a person reads for a status of HTTP; protocols have their own words.
@@ -136,8 +137,12 @@ class Door:
         return self._answer(500, "internal_error", CodedError("an unforeseen error; quote the request id"))
 
     def _answer(self, status: int, code: str, error: CodedError) -> Response:
-        if request.path.startswith("/api/"):
+        if request.path.startswith(PROBLEM_PATHS):
             return problem_response(error, request_id=g.get("request_id", ""))
+        if request.path.startswith("/acme/"):
+            from ca.acme.problems import in_acmes_words, problem
+
+            return problem(in_acmes_words(error))
         if request.path.startswith(OAUTH_PATHS):
             return _oauth_answer(status, error)
         return self._page(status, code)

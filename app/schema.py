@@ -14,7 +14,18 @@ from sqlalchemy import MetaData
 from core.database import Base, Database
 from core.errors import CodedError
 
-TABLES = ("core.audit", "core.outbox", "ca.tables", "sso.tables", "signing.tables")
+TABLES = (
+    "core.audit",
+    "core.outbox",
+    "ca.tables",
+    "ca.acme.tables",
+    "ca.officers.tables",
+    "ca.applications.tables",
+    "ca.est.tables",
+    "ca.trust_list.tables",
+    "sso.tables",
+    "signing.tables",
+)
 
 
 class SchemaOutdated(CodedError):

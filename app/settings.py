@@ -48,12 +48,17 @@ class ServeSettings:
     """Threads a process answers with."""
     behind_proxy: bool = False
     """Whether a front such as nginx sets X-Forwarded-For; without one the header is a stranger's word."""
+    client_certificate_header: Literal["none", "Client-Cert", "X-Client-Cert-Escaped"] = "none"
+    """The header in which the front hands on the certificate that a client proved in TLS: Client-Cert (RFC 9440), or
+    X-Client-Cert-Escaped as nginx can write it. Only with behind_proxy, and only when the front replaces it."""
     rooms: tuple[str, ...] = ROOMS
     """Which doors open in this process; sso apart from the others needs redis_url."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
             raise ValueError("port must be 1 to 65535")
+        if self.client_certificate_header != "none" and not self.behind_proxy:
+            raise ValueError("client_certificate_header needs behind_proxy: without a front it is a stranger's word")
 
 
 @dataclass(frozen=True)

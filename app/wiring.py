@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,9 +19,11 @@ from app.adapters.relying_parties import RegisteredRelyingParties
 from app.adapters.revocation_evidence import HouseEvidence
 from app.adapters.signer_certificates import CitizenCertificates
 from app.adapters.time_stamps import HouseUnit
-from app.adapters.trust import RegisterAnchors
+from app.adapters.trust import ListedAnchors, RegisterAnchors
+from app.offline import with_addresses
 from app.settings import ROOMS, Settings
-from ca.settings import CaSettings
+from ca.acme.parts import Parts as AcmeServer
+from ca.acme.parts import assemble as assemble_acme
 from core.audit import AuditLog
 from core.clock import Clock, utc_now
 from core.database import Database
@@ -50,6 +50,7 @@ class Services:
     outbox: Outbox
     keystore: Keystore
     ca: ca.parts.Parts
+    acme: AcmeServer
     ocsp: ocsp.parts.Parts
     sso: sso.parts.Parts
     signing: signing.parts.Parts
@@ -65,6 +66,8 @@ class Services:
         self.ca.issuance.check_profiles()
         self.ca.renewals.renew_due(actor=ACTOR)
         self.ca.crls.publish_all(actor=ACTOR, only_due=True)
+        if "ca" in self.settings.serve.rooms and self.keystore.has(self.settings.ca.trust_list_key):
+            self.ca.trust_lists.publish(actor=ACTOR)
 
     def settle_at_start(self) -> None:
         """Close what a crash left open: all of it where this process does everything alone, else what is old."""
@@ -72,6 +75,8 @@ class Services:
         alone = serve.workers == 1 and set(serve.rooms) == set(ROOMS) and not self.settings.floor.redis_url
         self.ca.recovery.settle(min_age=timedelta(0) if alone else None)
         self.signing.recovery.settle(alone=alone)
+        if alone:
+            self.acme.release()
 
     def warm_up(self) -> None:
         """Load what the first issuance and the first signature would otherwise wait for."""
@@ -85,6 +90,7 @@ class Services:
 
     def close(self) -> None:
         """Let go of the database and the token, as before a fork."""
+        self.ca.linter.close()
         self.signing.close()
         self.database.close()
         self.keystore.close()
@@ -135,23 +141,19 @@ def build(settings: Settings, *, keystore: Keystore | None = None, clock: Clock 
         signer_certificates=CitizenCertificates(authority, identity.people),
         time_stamps=TimeStampClient(stamps, anchors=anchors.anchors, clock=clock),
         revocation_evidence=HouseEvidence(status.responder, authority.crls, authority.hierarchy),
-        trust_anchors=anchors,
+        trust_anchors=ListedAnchors(anchors, authority.trust_lists),
+    )
+    acme = assemble_acme(
+        authority=authority,
+        database=database,
+        audit=audit,
+        clock=clock,
+        keystore=keystore,
+        one_time=one_time,
+        egress_networks=settings.floor.egress_networks,
     )
     return Services(
-        settings, clock, database, one_time, audit, outbox, keystore, authority, status, identity, documents, stamps
-    )
-
-
-def with_addresses(settings: Settings) -> Settings:
-    """``settings`` with the public origin given to the rooms that write it into links and certificates."""
-    origin = urlsplit(settings.base_url)
-    # A TLS port is no port to ask in plain http.
-    host = origin.netloc if origin.scheme == "http" else origin.hostname
-    # RFC 5280 8: what a verifier fetches to check certificates comes over plain http.
-    plain = settings.ca.base_url if settings.ca.base_url != CaSettings.base_url else f"http://{host}"
-    return dataclasses.replace(
-        settings,
-        ca=dataclasses.replace(settings.ca, base_url=plain, service_url=settings.ca.service_url or settings.base_url),
+        settings, clock, database, one_time, audit, outbox, keystore, authority, acme, status, identity, documents, stamps
     )
 
 

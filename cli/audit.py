@@ -30,7 +30,7 @@ def verify(context: Context, export: Path | None, head: str | None) -> None:
     The chain alone cannot show that its end was cut off; the head of an earlier run, kept elsewhere, can.
     """
     if export:
-        result = audit_log.verify(_lines(export), known_head=head)
+        result = audit_log.verify(entries_of(export), known_head=head)
     else:
         with context.services.database.reading() as session:
             result = audit_log.verify(audit_log.export(session), known_head=head)
@@ -64,7 +64,8 @@ def _write(entries: Iterator[dict[str, Any]], stream: TextIO) -> int:
     return count
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def entries_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of an export. Raises UsageError naming the line that is none."""
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, start=1):
             try:

@@ -1,25 +1,35 @@
-"""``tamga cert``: issue, look up, revoke, suspend and resume certificates."""
+"""``tamga cert``: issue, look up, revoke, suspend and resume certificates, one or very many."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from cli.application import submit_application
 from cli.ca import pem, stamp
-from cli.context import Context, command_options, operator
+from cli.certificate_lists import REASONS, export, list_certificates, row_of
+from cli.context import Context, command_options
+from cli.mass_revocation import mass_revoke
+from cli.register_check import check
 from core.errors import CodedError, UsageError
 
 if TYPE_CHECKING:
     from ca.register import IssuedCertificate
 
-REASONS = ("keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn")
+# Who may change the status of a certificate that is not his own.
+DECIDERS = ("ra-officer", "security-officer")
 
 
 @click.group()
 def cert() -> None:
     """Certificates of the register."""
+
+
+for command in (list_certificates, export, mass_revoke, check):
+    cert.add_command(command)
 
 
 @cert.command()
@@ -41,8 +51,23 @@ def issue(
     san: tuple[str, ...],
     out: Path | None,
 ) -> None:
-    """Issue a certificate. The request gives the key and its proof, nothing else. Status 3 when a rule refuses it."""
-    parts = context.services.ca
+    """Issue a certificate. The request gives the key and its proof, nothing else. Status 3 when a rule refuses it.
+
+    Where officers are enrolled it applies for the certificate instead: another registration officer approves.
+    """
+    actor, parts = context.acting("ra-officer"), context.services.ca
+    if parts.officers.enrolled():  # then nobody approves what he asks for
+        submit_application(
+            context,
+            actor=actor,
+            profile=profile,
+            csr=_read(csr),
+            evidence=evidence,
+            holder=holder,
+            subject=dict(_pair(item) for item in subject),
+            alternative_names=tuple(_pair(item) for item in san),
+        )
+        return
     application = parts.registration.apply(
         profile=profile,
         csr=_read(csr),
@@ -51,29 +76,10 @@ def issue(
         holder=holder,
         evidence=evidence,
     )
-    issued = parts.issuance.certify(application, actor=operator())
+    issued = parts.issuance.certify(application, actor=actor)
     if out:
         out.write_text(pem(issued.der), "ascii")
-    context.emit({**_row(issued), "certificate": pem(issued.der)}, f"issued {issued.serial_text} by {issued.issuer}")
-
-
-@cert.command(name="list")
-@click.option("--holder", help="Person id or client id.")
-@click.option("--profile", help="Certificate profile.")
-@click.option("--issuer", help="Slug of the authority.")
-@click.option("--state", type=click.Choice(["good", "suspended", "revoked"]))
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
-@command_options
-def list_certificates(
-    context: Context, holder: str | None, profile: str | None, issuer: str | None, state: str | None, limit: int
-) -> None:
-    """List certificates, newest first."""
-    from ca.register import State
-
-    found = context.services.ca.register.certificates(
-        holder=holder, profile=profile, issuer=issuer, state=State(state) if state else None, limit=limit
-    )
-    context.emit_lines([_row(each) for each in found], ("serial", "issuer", "profile", "state", "not_after", "holder"))
+    context.emit({**row_of(issued), "certificate": pem(issued.der)}, f"issued {issued.serial_text} by {issued.issuer}")
 
 
 @cert.command()
@@ -81,14 +87,17 @@ def list_certificates(
 @click.option("--issuer", help="Slug of the authority, should two have used the serial number.")
 @command_options
 def show(context: Context, serial: str, issuer: str | None) -> None:
-    """Show a certificate with its status and suspensions. Status 4 when the register does not know it."""
+    """Show a certificate with its status and suspensions. Status 4 when the register does not know it.
+
+    SERIAL may be a SHA-256 fingerprint instead, 64 hexadecimal digits.
+    """
     found = _found(context, serial, issuer)
     intervals = [
         {"began_at": stamp(each.began_at), "ended_at": stamp(each.ended_at) if each.ended_at else None}
         for each in context.services.ca.register.suspensions(found.id)
     ]
     row = {
-        **_row(found),
+        **row_of(found),
         "subject": found.subject_text,
         "evidence": found.evidence,
         "sha256": found.sha256,
@@ -107,9 +116,10 @@ def revoke(context: Context, serial: str, issuer: str | None, reason: str) -> No
     """Revoke for good, and publish the issuer's CRL. Status 5 when it was revoked for another reason."""
     from ca.revocation import REASON_NAMES
 
+    actor = context.acting(*DECIDERS)
     found = _found(context, serial, issuer)
-    changed = context.services.ca.revocation.revoke(found.id, actor=operator(), reason=REASON_NAMES.get(reason))
-    _tell_change(context, changed)
+    changed = context.services.ca.revocation.revoke(found.id, actor=actor, reason=REASON_NAMES.get(reason))
+    _tell_change(context, changed, actor)
 
 
 @cert.command()
@@ -118,8 +128,9 @@ def revoke(context: Context, serial: str, issuer: str | None, reason: str) -> No
 @command_options
 def suspend(context: Context, serial: str, issuer: str | None) -> None:
     """Suspend until resumed or revoked, and publish the issuer's CRL. Status 3 when its profile knows no suspension."""
+    actor = context.acting(*DECIDERS)
     found = _found(context, serial, issuer)
-    _tell_change(context, context.services.ca.revocation.suspend(found.id, actor=operator()))
+    _tell_change(context, context.services.ca.revocation.suspend(found.id, actor=actor), actor)
 
 
 @cert.command()
@@ -128,45 +139,33 @@ def suspend(context: Context, serial: str, issuer: str | None) -> None:
 @command_options
 def resume(context: Context, serial: str, issuer: str | None) -> None:
     """Lift a suspension, and publish the issuer's CRL. Status 5 when it is not suspended."""
+    actor = context.acting(*DECIDERS)
     found = _found(context, serial, issuer)
-    _tell_change(context, context.services.ca.revocation.resume(found.id, actor=operator()))
+    _tell_change(context, context.services.ca.revocation.resume(found.id, actor=actor), actor)
 
 
-def _tell_change(context: Context, changed: IssuedCertificate) -> None:
+def _tell_change(context: Context, changed: IssuedCertificate, actor: str) -> None:
     """Publish and report. What was done stays done: a CRL that cannot be published now is a warning."""
     warning = None
     try:
-        context.services.ca.crls.publish(changed.issuer, actor=operator(), attempts=3)
+        context.services.ca.crls.publish(changed.issuer, actor=actor, attempts=3)
     except CodedError as error:
         warning = f"the CRL of {changed.issuer} was not published ({error.code}); run tamga crl publish"
         context.progress(f"warning: {warning}")
-    context.emit({**_row(changed), "warning": warning}, f"{changed.serial_text} is {changed.status.state}")
+    context.emit({**row_of(changed), "warning": warning}, f"{changed.serial_text} is {changed.status.state}")
 
 
 def _found(context: Context, serial: str, issuer: str | None) -> IssuedCertificate:
     from ca.serial_number import parse
 
+    digits = serial.replace(":", "").strip().lower()
+    if re.fullmatch("[0-9a-f]{64}", digits):
+        return context.services.ca.register.by_sha256(bytes.fromhex(digits))
     try:
         number = parse(serial)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return context.services.ca.register.by_serial(number, issuer)
-
-
-def _row(found: IssuedCertificate) -> dict[str, Any]:
-    status = found.status
-    return {
-        "id": found.id,
-        "serial": found.serial_text,
-        "issuer": found.issuer,
-        "profile": found.profile,
-        "state": str(status.state),
-        "revoked_at": stamp(status.revoked_at) if status.revoked_at else None,
-        "reason": status.reason.wire_name if status.reason else None,
-        "not_before": stamp(found.not_before),
-        "not_after": stamp(found.not_after),
-        "holder": found.holder,
-    }
 
 
 def _pair(item: str) -> tuple[str, str]:

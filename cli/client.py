@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.context import Context, command_options, operator
+from cli.context import Context, command_options
 
 if TYPE_CHECKING:
     from sso.relying_parties import RelyingParty
@@ -45,12 +45,13 @@ def create(context: Context, /, jwks: Path | None, **options: Any) -> None:
     """Register a relying party. A secret, if it gets one, is printed this once."""
     from sso.relying_parties import Registration
 
+    actor = context.acting("ca-administrator")
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if given.get("kind") == "native":
         given.setdefault("auth_method", "none")
     if jwks is not None:
         given["jwks"] = _read_jwks(jwks)
-    registered = context.services.sso.relying_parties.create(Registration(**given), actor=operator())
+    registered = context.services.sso.relying_parties.create(Registration(**given), actor=actor)
     row = _row(registered.relying_party)
     text = f"client {row['client_id']} registered ({row['auth_method']})"
     if registered.client_secret is not None:
@@ -81,7 +82,8 @@ def show(context: Context, /, client_id: str) -> None:
 @command_options
 def disable(context: Context, /, client_id: str) -> None:
     """Stop serving a relying party; its codes and tokens end at once."""
-    context.services.sso.relying_parties.disable(client_id, actor=operator())
+    actor = context.acting("ca-administrator")
+    context.services.sso.relying_parties.disable(client_id, actor=actor)
     context.emit({"client_id": client_id, "enabled": False}, f"client {client_id} is disabled")
 
 

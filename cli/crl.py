@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.ca import stamp
-from cli.context import Context, command_options, operator
+from cli.context import UNATTENDED, Context, command_options
 from core.errors import CodedError, UsageError
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def crl() -> None:
 @command_options
 def publish(context: Context, issuer: str | None, due: bool) -> None:
     """Publish CRLs now. With several authorities one failure stops no other; the status is then 1."""
-    crls = context.services.ca.crls
+    crls, actor = context.services.ca.crls, context.acting("ca-administrator", UNATTENDED)
     if issuer:
-        results: tuple[tuple[str, PublishedCrl | CodedError], ...] = ((issuer, crls.publish(issuer, actor=operator())),)
+        results: tuple[tuple[str, PublishedCrl | CodedError], ...] = ((issuer, crls.publish(issuer, actor=actor)),)
     else:
-        results = crls.publish_all(actor=operator(), only_due=due)
+        results = crls.publish_all(actor=actor, only_due=due)
     rows = [_row(slug, result) for slug, result in results]
     context.emit_lines(rows, ("issuer", "number", "this_update", "next_update", "entries", "error"))
     if any(row["error"] for row in rows):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +16,7 @@ from cli.context import Context, command_options
 
 if TYPE_CHECKING:
     from hsm.keystore import KeyInformation, Keystore
+    from hsm.self_test import Report
 
 NEGATIVE = 1
 
@@ -25,16 +30,19 @@ def hsm() -> None:
 @command_options
 def status(context: Context) -> None:
     """Log in, and check that no key can leave the token. Status 3 when one could, 6 when the token is away."""
-    keystore = _keystore(context)
-    found = keystore.status()
-    keystore.check()
+    with contextlib.closing(_keystore(context)) as keystore:
+        broker = _broker_metrics(keystore)
+        found = keystore.status()
+        keystore.check()
     text = (
         f"{found.label} ({found.model}, serial {found.serial}) in {found.module} {found.library_version}: "
         f"{found.keys} keys, none can leave the token"
     )
     if found.unfinished:
         text += f"; {found.unfinished} unfinished, unused"
-    context.emit({**asdict(found), "keys_locked_in": True}, text)
+    if broker is not None:
+        text += "\n" + _broker_text(broker)
+    context.emit({**asdict(found), "keys_locked_in": True, "broker": broker}, text)
 
 
 @hsm.command()
@@ -42,22 +50,41 @@ def status(context: Context) -> None:
 def keys(context: Context) -> None:
     """List the keys, with what the token says about each."""
     columns = ("label", "purpose", "algorithm", "key_id", "locked_in")
-    listed = _keystore(context).keys()
+    with contextlib.closing(_keystore(context)) as keystore:
+        listed = keystore.keys()
     context.emit_lines([_row(found) for found in listed], columns)
 
 
 @hsm.command()
+@click.option("--rate-seconds", type=click.FloatRange(0, 60), default=1.0, show_default=True)
 @command_options
-def test(context: Context) -> None:
-    """Ask the token for every mechanism, with keys it forgets at once. Status 1 when one fails."""
-    from hsm.self_test import probe
+def test(context: Context, rate_seconds: float) -> None:
+    """Ask the token for everything Tamga needs, and how fast it is. Leaves nothing in it.
 
-    probes = probe(_keystore(context))
-    passed = all(each.passed for each in probes)
-    lines = "\n".join(f"{'ok  ' if each.passed else 'FAIL'}  {each.name}: {each.detail}" for each in probes)
-    context.emit({"passed": passed, "probes": [asdict(each) for each in probes]}, lines)
-    if not passed:
+    Status 1 when something required fails, 6 when the token does not open.
+    """
+    from hsm.self_test import examine
+
+    report = examine(context.settings.hsm, rate_seconds=rate_seconds)
+    context.emit({"passed": report.passed, **asdict(report)}, "\n".join(_lines(report)))
+    if not report.passed:
         sys.exit(NEGATIVE)
+
+
+@hsm.command()
+@command_options
+def broker(context: Context) -> None:
+    """Own the token for everybody else on this machine, until stopped (SIGTERM or SIGINT).
+
+    Status 2 without hsm.broker in the settings, 5 when another broker has the token, 3 when a key could leave it
+    (only logged on a development instance).
+    """
+    from core import logs
+    from hsm.broker.supervisor import Supervisor
+
+    settings = context.settings
+    logs.configure(settings.floor.log_level)
+    Supervisor(settings.hsm, strict=not settings.development).run()
 
 
 def _keystore(context: Context) -> Keystore:
@@ -65,6 +92,41 @@ def _keystore(context: Context) -> Keystore:
     from hsm.keystore import open_keystore
 
     return open_keystore(context.settings.hsm)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    """The report as a person reads it: what failed stands out, and says whether that matters."""
+    token = report.token
+    yield f"{token.label} ({token.model}, serial {token.serial}) in {token.module} {token.library_version}"
+    for group, asked in groupby(sorted(report.probes, key=attrgetter("group")), attrgetter("group")):
+        yield f"\n{group}"
+        for probe in asked:
+            mark = "ok" if probe.passed else "FAIL" if probe.need == "required" else "lacks"
+            yield f"  {mark:5}  {probe.name:20}  {probe.detail}"
+    yield "\none caller, a second"
+    for rate in report.rates:
+        yield f"  {rate.name:27}  {'not possible' if rate.per_second is None else f'{rate.per_second:.0f}'}"
+    failed = [probe.name for probe in report.probes if not probe.passed and probe.need == "required"]
+    yield "\nnot fit for use: " + ", ".join(failed) if failed else "\nfit for use: nothing required failed"
+
+
+def _broker_metrics(keystore: Keystore) -> dict[str, Any] | None:
+    from hsm.client import BrokerKeystore
+
+    return keystore.metrics() if isinstance(keystore, BrokerKeystore) else None
+
+
+def _broker_text(told: dict[str, Any]) -> str:
+    done = sum(row["count"] for row in told["requests"] if row["outcome"] == "done")
+    other = sum(row["count"] for row in told["requests"]) - done
+    text = (
+        f"broker {told['process']} is {told['state']}: {len(told['workers'])} workers, "
+        f"{sum(told['restarts'].values())} replaced; {done} requests done, {other} refused or failed, "
+        f"{told['queue']} waiting (at most {told['queue_peak']})"
+    )
+    if told["quarantined"]:
+        text += f"; in quarantine: {', '.join(told['quarantined'])}"
+    return text
 
 
 def _row(found: KeyInformation) -> dict[str, Any]:

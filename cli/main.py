@@ -14,6 +14,9 @@ from core.errors import CodedError
 
 # The noun typed, the module that holds it, the name of the command there.
 COMMANDS = {
+    "acme": ("cli.acme", "acme"),
+    "application": ("cli.application", "application"),
+    "approval": ("cli.approval", "approval"),
     "audit": ("cli.audit", "audit"),
     "ca": ("cli.ca", "ca"),
     "cert": ("cli.cert", "cert"),
@@ -23,12 +26,17 @@ COMMANDS = {
     "database": ("cli.database", "database"),
     "deliver": ("cli.sign", "deliver"),
     "demo": ("cli.demo", "demo"),
+    "est": ("cli.est", "est"),
     "hsm": ("cli.hsm", "hsm"),
     "init": ("cli.init", "init"),
+    "officer": ("cli.officer", "officer"),
     "person": ("cli.person", "person"),
+    "profile": ("cli.profile", "profile"),
     "serve": ("cli.serve", "serve"),
     "sign": ("cli.sign", "sign"),
+    "trust": ("cli.trust", "trust"),
     "verify": ("cli.verify", "verify"),
+    "wrapping": ("cli.wrapping", "wrapping"),
 }
 USAGE = 2
 INTERNAL = 70
@@ -57,11 +65,28 @@ class Nouns(click.Group):
     type=click.Path(path_type=Path, dir_okay=False),
     help="The instance's tamga.toml (default: TAMGA_CONFIG, else ./tamga.toml).",
 )
+@click.option(
+    "--officer-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The acting officer's private key, an encrypted PEM file (default: TAMGA_OFFICER_KEY).",
+)
+@click.option(
+    "--officer-passphrase-fd",
+    type=click.IntRange(min=0),
+    help="Read the key's passphrase from this file descriptor (0: standard input) instead of asking.",
+)
 @click.version_option(package_name="tamga")
 @click.pass_context
-def tamga(click_context: click.Context, configuration: Path | None) -> None:
+def tamga(
+    click_context: click.Context,
+    configuration: Path | None,
+    officer_key: Path | None,
+    officer_passphrase_fd: int | None,
+) -> None:
     """Tamga: single sign-on, certificates and their status, signatures, key custody."""
-    click_context.obj = Context(configuration=configuration)
+    click_context.obj = Context(
+        configuration=configuration, officer_key=officer_key, officer_passphrase_fd=officer_passphrase_fd
+    )
 
 
 def main() -> None:
@@ -90,7 +115,7 @@ def main() -> None:
 def _noun(arguments: list[str]) -> str:
     rest = iter(arguments)
     for argument in rest:
-        if argument == "--config":
+        if argument in ("--config", "--officer-key", "--officer-passphrase-fd"):
             next(rest, None)
         elif not argument.startswith("-"):
             return argument

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.ca import stamp
-from cli.context import Context, command_options, operator, read_secret
+from cli.context import Context, command_options, read_secret
 
 if TYPE_CHECKING:
     from sso.people import Person
@@ -40,9 +40,10 @@ def create(
     from sso.authentication import otp
     from sso.people import NewPerson
 
+    actor = context.acting("ra-officer")  # whoever can log in can have certificates
     password = read_secret("Password", from_stdin=password_stdin)
     new = NewPerson(username, given_name, family_name, civil_id, password)
-    enrolled = context.services.sso.people.create(new, actor=operator(), totp=totp)
+    enrolled = context.services.sso.people.create(new, actor=actor, totp=totp)
     row = _row(enrolled.person)
     text = f"person {row['id']} entered as {row['username']}"
     if enrolled.totp_secret is not None:

@@ -52,12 +52,14 @@ def sign(
 @click.option("--limit", type=click.IntRange(1, 10_000), default=500, show_default=True, help="At most so many.")
 @command_options
 def deliver(context: Context, limit: int) -> None:
-    """Deliver the webhooks that are due, settle what a crash left, and delete documents whose retention has ended.
+    """Deliver the webhooks that are due, settle what a crash left, delete documents whose retention has ended, and
+    publish the CRLs that changes of status wait for.
 
     Meant for a timer; any number may run at once.
     """
     signing = context.services.signing
     context.services.ca.recovery.settle()
+    changes = context.services.ca.status_changes.run(limit=limit)
     settled = signing.recovery.settle()
     round_ = signing.deliveries.run(limit=limit)
     deleted = signing.sign_requests.delete_documents()
@@ -68,6 +70,7 @@ def deliver(context: Context, limit: int) -> None:
             "failed": round_.failed,
             "settled": {"intents": settled.intents, "credentials": settled.credentials, "expired": settled.expired},
             "documents_deleted": deleted,
+            "status_changes": {"settled": changes.settled, "waiting": changes.waiting, "crls": changes.published},
         },
         f"{round_.delivered} delivered, {round_.failed} failed; {settled.expired} requests expired, "
         f"{settled.intents} interrupted; documents of {deleted} requests deleted",

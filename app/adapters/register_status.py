@@ -10,9 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from ca.errors import CertificateNotFound
 from ca.hierarchy import Hierarchy
 from ca.register import CertificateStatus, Register, State
-from core.errors import Unavailable
+from core.errors import CodedError, Unavailable
 from hsm.errors import HsmUnavailable
-from hsm.keystore import Keystore
+from hsm.keystore import Keystore, PrivateKey
 from ocsp.ports import (
     Good,
     Issuer,
@@ -57,7 +57,14 @@ class RegisterResponders:
             credential = _asked(lambda: self._hierarchy.responder(issuer))
         except CertificateNotFound:
             return None
-        return ResponderCredential(credential.certificate.der, _asked(lambda: self._keystore.key(credential.key_label)))
+        return ResponderCredential(credential.certificate.der, self._key(credential.key_label))
+
+    def _key(self, label: str) -> PrivateKey:
+        """A key that is locked, missing or damaged is an outage to whoever asks for a status, like a token away."""
+        try:
+            return self._keystore.key(label)
+        except CodedError as error:
+            raise SourceUnavailable(str(type(error).__name__)) from error
 
 
 def _status(found: CertificateStatus | None) -> Status:

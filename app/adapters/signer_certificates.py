@@ -61,7 +61,7 @@ class CitizenCertificates:
     def _with_chain(self, found: RegisteredCertificate) -> IssuedCertificate:
         return IssuedCertificate(
             certificate=found.der,
-            chain=tuple(authority.der for authority in self._authority.hierarchy.chain(found.issuer)),
+            chain=self._authority.hierarchy.served_chain(found.issuer),
             serial_number=found.serial_text,
             not_after=found.not_after,
         )

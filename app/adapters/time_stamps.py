@@ -19,7 +19,7 @@ class HouseUnit:
         """The unit in force. Raises CertificateNotFound, HsmUnavailable."""
         credential = self._hierarchy.time_stamping_unit()
         if self._known is None or self._known[0] != credential:
-            chain = tuple(authority.der for authority in self._hierarchy.chain(credential.certificate.issuer))
+            chain = self._hierarchy.served_chain(credential.certificate.issuer)
             key = self._keystore.key(credential.key_label)
             self._known = (credential, TimeStampingUnit(credential.certificate.der, chain, key))
         return self._known[1]
