@@ -17,7 +17,7 @@ from tests.support.tree import ROOT
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 COMMANDS = ROOT / "docs" / "cli.md"
 # | `sso.session_idle` | seconds | `900` | … |
-SETTING = re.compile(r"^\|\s*`([a-z_.]+)`\s*\|[^|]*\|\s*(`[^`]*`|required)\s*\|", re.MULTILINE)
+SETTING = re.compile(r"^\|\s*`([a-z0-9_.]+)`\s*\|[^|]*\|\s*(`[^`]*`|required)\s*\|", re.MULTILINE)
 # ### `tamga cert list`
 HEADING = re.compile(r"^### `(tamga[a-z -]*)`\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 OPTION = re.compile(r"--[a-z][a-z-]*")

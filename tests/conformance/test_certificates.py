@@ -10,6 +10,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from policies import names
+from policies.profiles import load_profile, profile_names
+from tests.support import octets
 from tests.support.certificates import Chain, follow, revocation_lists
 from tests.support.tools import require_tool, run
 from tests.support.web import Walker
@@ -114,3 +117,38 @@ def test_every_issuer_is_served_as_der(world: World, chain: Chain) -> None:
     answer = Walker(world.instance.base_url).get("/aia/root-g1.cer")
     assert answer.content_type == "application/pkix-cert"  # RFC 2585 4.1
     assert x509.load_der_x509_certificate(answer.body) == chain.root
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_foreign_parsers_read_every_profile_with_the_longest_cyrillic_names(name: str, tmp_path: Path) -> None:
+    profile, longest = load_profile(name), "Ө" * 64  # RFC 5280 A.1 counts characters: 128 octets here
+    texts = dict.fromkeys(("O", "SN", "GN", "CN"), longest)
+    if name == "tls-server":
+        del texts["CN"]
+    subject = names.encode_name(octets.subject_of(profile, **texts))
+    der = octets.signed(octets.tbs(profile, octets.good(profile, subject_name=subject)))
+    (tmp_path / "certificate.der").write_bytes(der)
+    readers = (
+        (require_tool("openssl", "openssl"), "x509", "-inform", "DER", "-in", "certificate.der", "-noout", "-subject",
+         "-nameopt", "utf8,sep_comma_plus"),
+        (require_tool("certtool", "gnutls-bin"), "--certificate-info", "--inder", "--infile", "certificate.der"),
+        (require_tool("keytool", "default-jre-headless"), "-J-Dfile.encoding=UTF-8", "-J-Dstdout.encoding=UTF-8",
+         "-printcert", "-file", "certificate.der"),
+    )  # fmt: skip
+    for reader in readers:
+        read = run(*reader, cwd=tmp_path)
+        assert read.status == 0, read.output
+        assert longest in read.output, read.output
+
+
+def test_openssl_and_gnutls_agree_on_what_a_servers_certificate_is_for(tmp_path: Path) -> None:
+    profile = load_profile("tls-server")
+    (tmp_path / "server.der").write_bytes(octets.signed(octets.tbs(profile)))
+    openssl = (require_tool("openssl", "openssl"), "x509", "-inform", "DER", "-in", "server.der", "-noout")
+    purposes = run(*openssl, "-purpose", cwd=tmp_path).output
+    assert "SSL server : Yes" in purposes and "SSL client : No" in purposes and "S/MIME signing : No" in purposes
+    shown = run(*openssl, "-ext", "subjectAltName", cwd=tmp_path).output
+    assert "DNS:www.example.mn, IP Address:203.0.113.7" in shown
+    certtool = require_tool("certtool", "gnutls-bin")
+    gnutls = run(certtool, "--certificate-info", "--inder", "--infile", "server.der", cwd=tmp_path).output
+    assert "TLS WWW Server" in gnutls and "DNSname: www.example.mn" in gnutls and "IPAddress: 203.0.113.7" in gnutls

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import urllib3
 
+from tests.support.officers_key import OfficersKey
 from tests.support.processes import Server, free_port
 from tests.support.tools import Ran, run
 from tests.support.tree import ROOT
@@ -41,6 +43,8 @@ class Instance:
         self.log = directory / "serve.log"
         # The authority of the TLS certificate, where something with TLS stands in front.
         self.trust: Path | None = None
+        # Who types the commands, where officers are enrolled.
+        self.officer: OfficersKey | None = None
         self._server: Server | None = None
 
     # Commands ------------------------------------------------------------------------------------------------------
@@ -50,16 +54,29 @@ class Instance:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TAMGA_", "SOFTHSM2_"))}
         return {**kept, "PYTHONPATH": str(ROOT), "TAMGA_CONFIG": str(self.configuration), **(more or {})}
 
-    def command(self, *arguments: str | Path, stdin: bytes | None = None, timeout: float = 120) -> Ran:
+    def command(
+        self, *arguments: str | Path, stdin: bytes | None = None, timeout: float = 120,
+        officer: OfficersKey | None = None,
+    ) -> Ran:  # fmt: skip
         """Run `tamga …` to its end, whatever its status."""
-        return run(
-            sys.executable, "-m", "cli.main", *arguments, cwd=self.directory, env=self.environment(), stdin=stdin,
-            timeout=timeout,
-        )  # fmt: skip
+        officer = officer or self.officer
+        with contextlib.ExitStack() as opened:
+            shown: list[str | Path] = []
+            descriptors: tuple[int, ...] = ()
+            if officer is not None:
+                descriptors = (opened.enter_context(officer.passphrase_descriptor()),)
+                shown = ["--officer-key", officer.file, "--officer-passphrase-fd", str(descriptors[0])]
+            return run(
+                sys.executable, "-m", "cli.main", *shown, *arguments, cwd=self.directory, env=self.environment(),
+                stdin=stdin, timeout=timeout, pass_fds=descriptors,
+            )  # fmt: skip
 
-    def cli(self, *arguments: str | Path, stdin: bytes | None = None, timeout: float = 120) -> Any:
+    def cli(
+        self, *arguments: str | Path, stdin: bytes | None = None, timeout: float = 120,
+        officer: OfficersKey | None = None,
+    ) -> Any:  # fmt: skip
         """The `result` of `tamga … --json`; raises Refused unless it exits with 0."""
-        ran = self.command(*arguments, "--json", stdin=stdin, timeout=timeout)
+        ran = self.command(*arguments, "--json", stdin=stdin, timeout=timeout, officer=officer)
         if ran.status != 0:
             raise Refused([str(part) for part in arguments], ran)
         document = json.loads(ran.stdout)
@@ -76,7 +93,7 @@ class Instance:
                 assert old in text, f"{old!r} is not in tamga.toml:\n{text}"
                 text = text.replace(old, new)
             self.configuration.write_text(text)
-        self.cli("ca", "ceremony", "--execute")
+        self.cli("ca", "ceremony", "run", "--execute", "--yes")
         return self
 
     # Serving -------------------------------------------------------------------------------------------------------

@@ -42,10 +42,11 @@ class Ports:
 
     tls: int
     plain: int
+    enrolment: int
 
     @classmethod
     def free(cls) -> Ports:
-        return cls(free_port(), free_port())
+        return cls(free_port(), free_port(), free_port())
 
 
 def certificate_for(host: str, folder: Path) -> Path:
@@ -78,6 +79,7 @@ def site(ports: Ports, upstream: int, tls: Path) -> str:
         "server 127.0.0.1:8080;": f"server 127.0.0.1:{upstream};",
         "    listen 80;\n    listen [::]:80;\n": f"    listen 127.0.0.1:{ports.plain};\n",
         "    listen 443 ssl http2;\n    listen [::]:443 ssl http2;\n": f"    listen 127.0.0.1:{ports.tls} ssl http2;\n",
+        "    listen 8443 ssl;\n    listen [::]:8443 ssl;\n": f"    listen 127.0.0.1:{ports.enrolment} ssl;\n",
         "server_name id.example.mn;": "server_name localhost;",
         "https://$host$request_uri": f"https://$host:{ports.tls}$request_uri",
         "proxy_set_header Host $host;": "proxy_set_header Host $http_host;",
@@ -101,5 +103,5 @@ def start(folder: Path, ports: Ports, upstream: int, tls: Path) -> Server:
     tested = run(*command, "-t")
     assert tested.status == 0, tested.output
     server = Server(command, log=folder / "log")
-    server.wait_until(lambda: listens(ports.tls) and listens(ports.plain))
+    server.wait_until(lambda: listens(ports.tls) and listens(ports.plain) and listens(ports.enrolment))
     return server

@@ -64,10 +64,12 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
     timeout: float = 120,
+    pass_fds: tuple[int, ...] = (),
 ) -> Ran:
     """Run a program to its end; neither a status nor words on stderr raise."""
     arguments: Sequence[str] = [str(part) for part in command]
     done = subprocess.run(
-        arguments, cwd=cwd, env=None if env is None else dict(env), input=stdin, capture_output=True, timeout=timeout
-    )
+        arguments, cwd=cwd, env=None if env is None else dict(env), input=stdin, capture_output=True, timeout=timeout,
+        pass_fds=pass_fds,
+    )  # fmt: skip
     return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
