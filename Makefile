@@ -11,6 +11,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
+# Processes that tests run in, each with servers and instances of its own; WORKERS=0 runs them one after another.
+WORKERS ?= 2
 NAME ?=
 
 # The first interpreter that is new enough and can make a virtual environment; asked for only when a recipe needs it,
@@ -33,7 +35,7 @@ demo: demo-packages $(VENV)/.service
 	@$(BIN)/tamga demo $(ARGS)
 
 test: test-packages lint $(NODE_PROJECT)/node_modules/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.tools
 	$(BIN)/ruff check .

@@ -143,6 +143,8 @@ class Door:
             from ca.acme.problems import in_acmes_words, problem
 
             return problem(in_acmes_words(error))
+        if request.path.startswith("/.well-known/est/"):  # RFC 7030 4.2.3: plain words
+            return Response(f"{error.detail or error.code}\n", status, content_type="text/plain; charset=utf-8")
         if request.path.startswith(OAUTH_PATHS):
             return _oauth_answer(status, error)
         return self._page(status, code)

@@ -153,7 +153,19 @@ def build(settings: Settings, *, keystore: Keystore | None = None, clock: Clock 
         egress_networks=settings.floor.egress_networks,
     )
     return Services(
-        settings, clock, database, one_time, audit, outbox, keystore, authority, acme, status, identity, documents, stamps
+        settings=settings,
+        clock=clock,
+        database=database,
+        one_time=one_time,
+        audit=audit,
+        outbox=outbox,
+        keystore=keystore,
+        ca=authority,
+        acme=acme,
+        ocsp=status,
+        sso=identity,
+        signing=documents,
+        time_stamp_authority=stamps,
     )
 
 

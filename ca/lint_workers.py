@@ -74,7 +74,7 @@ class LintWorkers:
             free.put(kept)
 
     def warm_up(self, kinds: Sequence[str]) -> None:
-        """Start every worker with the validators of these kinds."""
+        """Start every worker; it builds the validators of these kinds while it is not asked."""
         free = self._mine()
         taken: list[_Worker | None] = []
         with contextlib.suppress(queue.Empty):

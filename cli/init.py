@@ -47,7 +47,10 @@ def init(context: Context, folder: Path, base_url: str, host: str, port: int | N
     """Make the configuration, a SoftHSM2 token with its PIN file (mode 0600) and the database."""
     pin = read_secret("Token PIN", from_stdin=True) if pin_stdin else None
     configuration = create_instance(context, folder.resolve(), base_url=base_url, host=host, port=port, pin=pin)
-    context.emit({"configuration": str(configuration)}, f"instance made: {configuration}\nnext: tamga ca ceremony plan, then tamga ca ceremony run --execute")
+    context.emit(
+        {"configuration": str(configuration)},
+        f"instance made: {configuration}\nnext: tamga ca ceremony plan, then tamga ca ceremony run --execute",
+    )
 
 
 def create_instance(

@@ -83,7 +83,12 @@ def refused_well(route: Route, answer: Answer, language: str) -> bool:
         return b"\x02\x01\x02" in answer.body[:8]
     if answer.status < 400:
         return True
-    if route.path.startswith("/api/"):
+    if route.path.startswith("/acme/"):  # RFC 8555 6.7
+        problem = answer.json() if answer.content_type == "application/problem+json" else {}
+        return str(problem.get("type", "")).startswith("urn:ietf:params:acme:error:")
+    if route.path.startswith("/.well-known/est/"):
+        return answer.content_type == "text/plain" and bool(answer.text.strip())
+    if route.path.startswith(("/api/", "/ca/")):
         problem = answer.json() if answer.content_type == "application/problem+json" else {}
         return problem.get("status") == answer.status and bool(problem.get("code"))
     if route.path.startswith(OAUTH_JSON):
@@ -93,6 +98,7 @@ def refused_well(route: Route, answer: Answer, language: str) -> bool:
     return answer.content_type == "text/html" and answer.language == language
 
 
+NOT_PAGES = ("/api/", "/ca/", "/acme/", "/.well-known/", "/oauth2/", "/ocsp", "/tsa")
 BARE_REFUSALS = tuple(
     Route(path, ("GET",)) for path in ("/aia/<issuer>.cer", "/crl/<issuer>/<shard>.crl", "/healthz", "/readyz")
 )
@@ -259,7 +265,7 @@ def test_a_form_without_its_token_is_refused_in_the_readers_language(
     world_pages = [
         route
         for route in doors
-        if "POST" in route.methods and not route.path.startswith(("/api/", "/oauth2/", "/ocsp", "/tsa"))
+        if "POST" in route.methods and not route.path.startswith(NOT_PAGES)
     ]
     assert {"/login", "/me/credentials"} <= {route.path for route in world_pages}
     wrong = []

@@ -301,15 +301,15 @@ policy_url = "https://localhost/cps"
 O = "Test"
 organizationIdentifier = "NTRMN-0000000"
 [[authority]]
-slug = "pg-root-g1"
+slug = "pa-root-g1"
 purpose = "root"
 profile = "root"
 key = "P-384"
 subject = { CN = "PG Root" }
 [[authority]]
-slug = "pg-service-g1"
+slug = "pa-service-g1"
 purpose = "service"
-issuer = "pg-root-g1"
+issuer = "pa-root-g1"
 profile = "issuing-ca"
 key = "P-384"
 subject = { CN = "PG CA" }

@@ -52,7 +52,7 @@ class Books:
         """How many audit entries there are of each event."""
         query = select(AuditEntry.event, func.count()).group_by(AuditEntry.event)
         with self.database.reading() as session:
-            return Counter(dict(row._tuple() for row in session.execute(query)))
+            return Counter({state: int(count) for state, count in session.execute(query)})
 
     def outbox(self) -> int:
         """How many events wait to be heard."""

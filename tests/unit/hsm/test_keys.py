@@ -49,7 +49,11 @@ def test_an_ecdsa_signature_verifies_outside(keystore: Keystore, label: str, alg
 
 
 @pytest.mark.parametrize("algorithm", [hashes.SHA256(), hashes.SHA384(), hashes.SHA512()], ids=lambda a: a.name)
-@pytest.mark.parametrize("salt", [None, 32, padding.PSS.DIGEST_LENGTH, padding.PSS.MAX_LENGTH], ids=["PKCS1v15", "32", "digest", "max"])
+@pytest.mark.parametrize(
+    "salt",
+    [None, 32, padding.PSS.DIGEST_LENGTH, padding.PSS.MAX_LENGTH],
+    ids=["PKCS1v15", "32", "digest", "max"],
+)
 def test_an_rsa_signature_verifies_outside(keystore: Keystore, algorithm: hashes.HashAlgorithm, salt: Any) -> None:
     key = rsa_key(keystore)
     scheme = padding.PKCS1v15() if salt is None else padding.PSS(padding.MGF1(algorithm), salt)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from ca.status_changes import Round
 from cli.context import Context
 from cli.sign import deliver, sign
 from core.audit import export
@@ -24,7 +25,10 @@ PIN = "738264"
 @pytest.fixture
 def run(parts: Any) -> Any:
     context = Context()
-    authority = SimpleNamespace(recovery=SimpleNamespace(settle=lambda: None))
+    nothing = Round(settled=0, waiting=0, published=(), deleted=0)
+    authority = SimpleNamespace(
+        recovery=SimpleNamespace(settle=lambda: None), status_changes=SimpleNamespace(run=lambda limit: nothing)
+    )
     context.__dict__["services"] = SimpleNamespace(signing=parts, ca=authority)
 
     def run(command: Any, *words: object, pin: str = PIN) -> Result:
@@ -94,4 +98,5 @@ def test_delivering_reports_what_was_done(run: Any) -> None:
         "failed": 0,
         "settled": {"intents": 0, "credentials": 0, "expired": 0},
         "documents_deleted": 0,
+        "status_changes": {"settled": 0, "waiting": 0, "crls": []},
     }
