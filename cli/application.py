@@ -11,7 +11,8 @@ import click
 from ca.officers.roles import RA_OFFICER
 from cli.ca import pem, stamp
 from cli.context import UNATTENDED, Context, command_options
-from core.errors import CodedError, UsageError
+from cli.files import label_and_text, read_given
+from core.errors import CodedError
 
 if TYPE_CHECKING:
     from ca.applications.service import Application
@@ -45,11 +46,11 @@ def submit(
         context,
         actor=context.acting(RA_OFFICER),
         profile=profile,
-        csr=_read(csr),
+        csr=read_given(csr),
         evidence=evidence,
         holder=holder,
-        subject=dict(_pair(item) for item in subject),
-        alternative_names=tuple(_pair(item) for item in san),
+        subject=dict(label_and_text(item) for item in subject),
+        alternative_names=tuple(label_and_text(item) for item in san),
     )
 
 
@@ -170,17 +171,3 @@ def _key(found: Application) -> str:
     from ca.registration import proven_key
 
     return hashlib.sha256(proven_key(found.asked.csr)[1]).hexdigest()
-
-
-def _pair(item: str) -> tuple[str, str]:
-    label, separator, text = item.partition("=")
-    if not separator:
-        raise UsageError(f"{item!r} is not of the form LABEL=TEXT")
-    return label, text
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error

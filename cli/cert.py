@@ -12,6 +12,7 @@ from cli.application import submit_application
 from cli.ca import pem, stamp
 from cli.certificate_lists import REASONS, export, list_certificates, row_of
 from cli.context import Context, command_options
+from cli.files import label_and_text, read_given
 from cli.mass_revocation import mass_revoke
 from cli.register_check import check
 from core.errors import CodedError, UsageError
@@ -61,18 +62,18 @@ def issue(
             context,
             actor=actor,
             profile=profile,
-            csr=_read(csr),
+            csr=read_given(csr),
             evidence=evidence,
             holder=holder,
-            subject=dict(_pair(item) for item in subject),
-            alternative_names=tuple(_pair(item) for item in san),
+            subject=dict(label_and_text(item) for item in subject),
+            alternative_names=tuple(label_and_text(item) for item in san),
         )
         return
     application = parts.registration.apply(
         profile=profile,
-        csr=_read(csr),
-        subject=dict(_pair(item) for item in subject),
-        alternative_names=[_pair(item) for item in san],
+        csr=read_given(csr),
+        subject=dict(label_and_text(item) for item in subject),
+        alternative_names=[label_and_text(item) for item in san],
         holder=holder,
         evidence=evidence,
     )
@@ -166,17 +167,3 @@ def _found(context: Context, serial: str, issuer: str | None) -> IssuedCertifica
     except ValueError as error:
         raise UsageError(str(error)) from error
     return context.services.ca.register.by_serial(number, issuer)
-
-
-def _pair(item: str) -> tuple[str, str]:
-    label, separator, text = item.partition("=")
-    if not separator:
-        raise UsageError(f"{item!r} is not of the form LABEL=TEXT")
-    return label, text
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error

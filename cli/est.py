@@ -9,6 +9,7 @@ import click
 
 from cli.ca import stamp
 from cli.context import Context, command_options
+from cli.files import label_and_text
 from core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def permit(
     made, secret = context.services.ca.est.permits.make(
         label=label,
         holder=holder,
-        subject=dict(_pair(item) for item in subject),
-        alternative_names=[_pair(item) for item in san],
+        subject=dict(label_and_text(item) for item in subject),
+        alternative_names=[label_and_text(item) for item in san],
         evidence=evidence,
         actor=actor,
         lifetime=timedelta(hours=hours) if hours else None,
@@ -102,13 +103,6 @@ def revoke(context: Context, permit_id: str) -> None:
 
 def _tell(context: Context, changed: Permit) -> None:
     context.emit(_row(changed), f"{changed.id} is {changed.state}")
-
-
-def _pair(item: str) -> tuple[str, str]:
-    label, separator, text = item.partition("=")
-    if not separator:
-        raise UsageError(f"{item!r} is not of the form LABEL=TEXT")
-    return label, text
 
 
 def _certificate_id(context: Context, serial: str) -> str:
