@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import Connection, LargeBinary, bindparam, literal, select
+from sqlalchemy import ColumnElement, CompoundSelect, Connection, LargeBinary, bindparam, literal, select
 
 from ca import errors
 from ca.settings import CaSettings
@@ -142,13 +142,20 @@ class Registration:
         return application
 
 
-# Made once: building the statement costs as much as running it. An empty certificate says that the key is blocked.
+def _known_keys(certified: ColumnElement[bool], blocked: ColumnElement[bool]) -> CompoundSelect[bytes, bytes]:
+    # An empty certificate says that the key is blocked.
+    return (
+        select(CertificateRow.spki_sha256, CertificateRow.der)
+        .where(certified, CertificateRow.profile.in_(AUTHORITY_PROFILES))
+        .union_all(select(BlockedKeyRow.spki_sha256, literal(b"", LargeBinary)).where(blocked))
+    )
+
+
+# Made once: building a statement costs as much as running it, and so does one parameter of many values.
 _KEYS = bindparam("keys", type_=LargeBinary, expanding=True)
-_KNOWN_KEYS = (
-    select(CertificateRow.spki_sha256, CertificateRow.der)
-    .where(CertificateRow.spki_sha256.in_(_KEYS), CertificateRow.profile.in_(AUTHORITY_PROFILES))
-    .union_all(select(BlockedKeyRow.spki_sha256, literal(b"", LargeBinary)).where(BlockedKeyRow.spki_sha256.in_(_KEYS)))
-)
+_KEY = bindparam("key", type_=LargeBinary)
+_KNOWN_KEYS = _known_keys(CertificateRow.spki_sha256.in_(_KEYS), BlockedKeyRow.spki_sha256.in_(_KEYS))
+_KNOWN_KEY = _known_keys(CertificateRow.spki_sha256 == _KEY, BlockedKeyRow.spki_sha256 == _KEY)
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,9 @@ UNKNOWN_KEY = KnownKey(False, ())
 def known_keys(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, KnownKey]:
     """Ask the register about keys by the hash of their SubjectPublicKeyInfo. Those it knows nothing of are left out."""
     known: dict[bytes, KnownKey] = {}
-    for key, der in connection.execute(_KNOWN_KEYS, {"keys": keys}):
+    one = len(keys) == 1
+    rows = connection.execute(_KNOWN_KEY, {"key": keys[0]}) if one else connection.execute(_KNOWN_KEYS, {"keys": keys})
+    for key, der in rows:
         before = known.get(key, UNKNOWN_KEY)
         authorities = (*before.authorities, der) if der else before.authorities
         known[key] = KnownKey(before.blocked or not der, authorities)
